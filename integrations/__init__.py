@@ -1,0 +1,1 @@
+"""Adapters for frameworks and backends: `hotlap.integrations`. They import hotlap; hotlap never imports them."""

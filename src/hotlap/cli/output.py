@@ -1,0 +1,69 @@
+"""The console, and numbers as text. Numbers are formatted here and nowhere before."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import sys
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ..rules import words
+
+_PIPED_WIDTH = 120  # characters of a line when nobody's terminal says
+
+
+def console() -> Console:
+    """A console on what is standard output now; in a pipe or file plain text of a fixed width."""
+    fixed = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+    return Console(highlight=False, soft_wrap=False, width=fixed)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table with these columns, the ones in `right` aligned to the right."""
+    result = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        if column in right:
+            result.add_column(column, justify="right", no_wrap=True)
+        else:
+            result.add_column(column, overflow="fold")
+    return result
+
+
+def version(distribution: str) -> str | None:
+    """The installed version, or None when it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def duration(seconds: float | None) -> str:
+    """Three digits and a unit: "1.24 ms"; "-" when there is none."""
+    return "-" if seconds is None else words.duration(seconds)
+
+
+def digits(value: float) -> str:
+    """Three significant digits, or all of the whole part: 0.0123, 1.24, 35.7, 1,204."""
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def share(fraction: float | None) -> str:
+    """A fraction as per cent: "0.21 %"; "-" when there is none."""
+    return "-" if fraction is None else f"{digits(100 * fraction)} %"
+
+
+def number(value: float | int | str | None) -> str:
+    """A value of a finding's evidence."""
+    if value is None:
+        return "-"
+    if isinstance(value, (str, bool)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else digits(value)

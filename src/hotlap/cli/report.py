@@ -1,0 +1,132 @@
+"""Cycles as tables and paragraphs for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..model import BenchmarkResult, Cycle, Finding, Report
+from .output import digits, duration, number, share, table
+
+_SHOWN_FROM = 25.0  # severity: a rule's info limit
+_STYLES = {
+    BenchmarkResult.EXCELLENT: "green",
+    BenchmarkResult.GOOD: "green",
+    BenchmarkResult.AVERAGE: "yellow",
+    BenchmarkResult.POOR: "red",
+    BenchmarkResult.CRITICAL: "bold red",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """A finding that came back: the most severe one, and in how many of the judged windows there was one."""
+
+    finding: Finding
+    windows: int
+    judged: int
+
+
+def lasting(cycles: Iterable[Cycle]) -> list[Lasting]:
+    """The findings that hold in at least half of the windows in which their rule could judge, worst first.
+
+    One window's finding may be chance (a pause of the machine, a round of the garbage collector); what is
+    there most of the time is not.
+    """
+    judged: dict[tuple[str, str], int] = {}
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for cycle in cycles:
+        for report in cycle.reports:
+            for verdict in report.verdicts:
+                key = (verdict.rule, report.site)
+                judged[key] = judged.get(key, 0) + verdict.judged
+                if verdict.finding is not None and verdict.finding.severity >= _SHOWN_FROM:
+                    found.setdefault(key, []).append(verdict.finding)
+    kept = [
+        Lasting(max(findings, key=lambda finding: finding.severity), len(findings), judged[key])
+        for key, findings in found.items()
+        if 2 * len(findings) >= judged[key]
+    ]
+    return sorted(kept, key=lambda one: (-one.finding.severity, one.finding.site, one.finding.rule))
+
+
+def latest(cycles: Iterable[Cycle]) -> dict[str, Report]:
+    """Each site's report in the last window in which it was called."""
+    return {report.site: report for cycle in cycles for report in cycle.reports}
+
+
+def fullest(cycles: Sequence[Cycle]) -> Cycle:
+    """The cycle that says the most: with the most sites, of these the one with the most calls."""
+    return max(
+        cycles, key=lambda cycle: (len(cycle.reports), sum(report.stats.calls for report in cycle.reports))
+    )
+
+
+def scores(cycles: Sequence[Cycle]) -> Table:
+    """All sites: counts over all windows, the rest from the site's last window; the most time first."""
+    numbers = ("calls", "errors", "time", "mean", "p50", "p99", "CPU", "score")
+    result = table("site", *numbers, "", right=numbers)
+    calls: dict[str, int] = {}
+    errors: dict[str, int] = {}
+    total_s: dict[str, float] = {}
+    for cycle in cycles:
+        for report in cycle.reports:
+            stats = report.stats
+            calls[stats.site] = calls.get(stats.site, 0) + stats.calls
+            errors[stats.site] = errors.get(stats.site, 0) + stats.errors
+            total_s[stats.site] = total_s.get(stats.site, 0.0) + (stats.total_s or 0.0)
+    for site, report in sorted(latest(cycles).items(), key=lambda item: -total_s[item[0]]):
+        stats, score = report.stats, report.score
+        result.add_row(
+            site,
+            f"{calls[site]:,}",
+            f"{errors[site]:,}",
+            duration(total_s[site]),
+            duration(stats.mean_s),
+            duration(stats.p50_s),
+            duration(stats.p99_s),
+            "-" if stats.cpu_percent is None else f"{digits(stats.cpu_percent)} %",
+            "-" if score.value is None else f"{score.value:.0f}",
+            Text(score.category.value, style=_STYLES[score.category]) if score.category else Text("-"),
+        )
+    return result
+
+
+def findings(found: Sequence[Lasting]) -> Iterator[Text | Padding]:
+    """Each finding as a heading and an indented paragraph."""
+    if not found:
+        yield Text("no findings")
+    for one in found:
+        finding = one.finding
+        style = "bold red" if finding.level == "warning" else "bold yellow"
+        yield Text.assemble(
+            (f"{finding.level} {finding.severity:.0f}", style),
+            f"  {finding.rule}  ",
+            (finding.site, "bold"),
+            (f"  {finding.location}" if finding.location else "", "dim"),
+        )
+        evidence = ", ".join(f"{name} {number(value)}" for name, value in finding.evidence.items())
+        lines = [finding.summary, finding.advice, f"Evidence: {evidence}" if evidence else "", finding.gain]
+        lines.append(f"Confidence {share(finding.confidence)}; in {one.windows} of {one.judged} windows.")
+        yield Padding(Text("\n".join(line for line in lines if line)), (0, 0, 1, 2))
+
+
+def cost(cycles: Sequence[Cycle]) -> list[str]:
+    """What the recorder itself took, as it measured it."""
+    if not cycles:
+        return ["nothing was measured: there was no cycle"]
+    context = cycles[-1].context
+    fractions = [c.context.overhead_fraction for c in cycles if c.context.overhead_fraction is not None]
+    records = sum(cycle.context.records for cycle in cycles)
+    lost = sum(cycle.context.records_lost for cycle in cycles)
+    slowest = max(cycle.cost_s for cycle in cycles)
+    mean = sum(fractions) / len(fractions) if fractions else None
+    return [
+        f"{share(mean)} of one core on average, {share(max(fractions, default=None))} at most "
+        f"(budget {share(context.budget)})",
+        f"{len(cycles)} cycles, the longest {duration(slowest)}; {records:,} records read, {lost:,} lost",
+    ]

@@ -1,0 +1,345 @@
+"""Monitor: the background aggregator. It wires the stages together once per interval, and does nothing else.
+
+    recorder -> window -> stats -> score -> rules -> report -> sinks
+
+start(), stop(), flush(), snapshot() and configure() work on the one monitor of the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import config as configuration
+from . import core, sinks
+from . import sites as registry
+from .model import Context, Cycle, Report, Score, Stats, TailCall
+from .process import Process
+from .recorder import Recorder
+from .rules import PROCESS_SITE, RuleFailure, Rules
+from .score import Scorer
+from .stats.histogram import quantiles
+from .stats.summary import summarise, window_quantiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .config import Config
+    from .window import Window
+
+__all__ = ["Monitor", "SiteSnapshot", "configure", "flush", "running", "snapshot", "start", "stop"]
+
+logger = logging.getLogger("hotlap")
+
+_DRAIN_S = 1.0  # the ring is emptied at least this often
+_STOP_S = 1.0  # how long stop() waits for the thread
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSnapshot:
+    """The exact counters of one site since the process began. Times in ns; quantiles in seconds, within 1.1 %."""
+
+    calls: int
+    timed: int
+    errors: int
+    cancelled: int
+    total_ns: int
+    min_ns: int | None  # None before the first timed call
+    max_ns: int | None
+    in_flight: int
+    in_flight_peak: int  # since the last cycle
+    quantiles: Mapping[float, float]
+
+
+class Monitor:
+    """One recorder with its thread, rules and sinks. `cycle()` may be called by any thread."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.recorder = Recorder(config)
+        self.scorer = Scorer(config)
+        self.rules = Rules(config)
+        self._rules_failed: tuple[str, ...] = ()
+        self.sinks = sinks.make(config)
+        self._begin()
+
+    def _begin(self) -> None:
+        """What a forked child needs anew: locks, events and the thread do not survive a fork."""
+        self.process = Process()
+        self.number = 0
+        self._cycle_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failed = False
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.recorder.start()
+        self._run_thread()
+
+    def _run_thread(self) -> None:
+        self._wake.clear()
+        self._thread = threading.Thread(target=self._run, name="hotlap", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, run a last cycle, close the sinks. Returns within about a second."""
+        self._wake.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_STOP_S)
+        if thread is None or not thread.is_alive():
+            self._safe_cycle()
+        self.recorder.stop()
+        for sink in self.sinks:
+            sink.close()
+
+    def after_fork(self) -> None:
+        """In a child: the thread is gone and the counters are the parent's."""
+        was_running = self._thread is not None
+        self._begin()
+        self.recorder.after_fork()
+        if was_running:
+            self._run_thread()
+            _stop_with_multiprocessing()
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        next_cycle = time.monotonic() + self.config.interval
+        while True:
+            wait = min(_DRAIN_S, max(next_cycle - time.monotonic(), 0.0))
+            if self._wake.wait(wait):
+                return
+            if time.monotonic() >= next_cycle:
+                self._safe_cycle()
+                # From now, not from when it was due: after a suspended laptop there is one cycle, not a hundred.
+                next_cycle = max(next_cycle + self.config.interval, time.monotonic())
+            else:
+                self._safe_drain()
+
+    def _safe_drain(self) -> None:
+        try:
+            with self._cycle_lock:
+                self.recorder.drain()
+        except Exception:
+            self._log_failure("draining the ring")
+
+    def _safe_cycle(self) -> None:
+        try:
+            self.cycle()
+        except Exception:
+            self._log_failure("a cycle")
+
+    def _log_failure(self, what: str) -> None:
+        if not self._failed:
+            self._failed = True
+            logger.exception("%s failed; further failures are not logged", what)
+
+    def cycle(self) -> Cycle:
+        """One round: cut the window, make the reports, hand them to the sinks."""
+        with self._cycle_lock:
+            cpu_before, start = time.thread_time_ns(), time.perf_counter()
+            window = self.recorder.cut()
+            times = window_quantiles(window)
+            governor = self.recorder.governor
+            stats = summarise(window, times, self.config.slo_for, governor.counting)
+            context = self.process.context(
+                window,
+                overhead_fraction=governor.overhead_fraction,
+                budget=self.config.budget,
+                sinks_failed=tuple(sink.name for sink in self.sinks if sink.off),
+                rules_failed=self._rules_failed,
+            )
+            reports = self._reports(stats, context, window.seconds)
+            self.number += 1
+            cycle = Cycle(
+                number=self.number,
+                started_at=window.started_at,
+                window_s=window.seconds,
+                reports=reports,
+                context=context,
+                cost_s=time.perf_counter() - start,
+                tail_calls=_tail_calls(window) if self.config.tail_spans else (),
+            )
+            for sink in self.sinks:
+                sink.emit(cycle)
+            governor.adapt(window, times[:, 3], float(time.thread_time_ns() - cpu_before))
+            return cycle
+
+    def _reports(self, stats: list[Stats], context: Context, window_s: float) -> tuple[Report, ...]:
+        """A report for each site, and one for the process when there is something to say about it."""
+        reports = []
+        failed: dict[str, RuleFailure] = {}
+        for one, score in zip(stats, self.scorer.score_many(stats), strict=True):
+            judgement = self.rules.judge(one, context)
+            reports.append(Report(one, score, judgement.verdicts))
+            for failure in judgement.failed:
+                failed.setdefault(failure.rule, failure)
+        judgement = self.rules.judge_process(context, window_s)
+        for failure in judgement.failed:
+            failed.setdefault(failure.rule, failure)
+        if any(verdict.finding is not None for verdict in judgement.verdicts):
+            whole = Stats(site=PROCESS_SITE, window_s=window_s)
+            reports.append(Report(whole, Score(None, None), judgement.verdicts))
+        for failure in failed.values():
+            self._rules_failed += (failure.rule,)
+            logger.error(
+                "rule %s failed and is switched off: %r", failure.rule, failure.error, exc_info=failure.error
+            )
+        if failed:
+            self.rules = self.rules.without(failed.values())
+        return tuple(reports)
+
+
+def _tail_calls(window: Window, most: int = 1000) -> tuple[TailCall, ...]:
+    """Slow or failed calls that happened in a trace, the slowest first, at most a thousand of them."""
+    records = window.records
+    marked = (records["flags"] & (core.FLAG_TAIL | core.FLAG_ERROR)) != 0
+    chosen = np.flatnonzero(marked & (records["span"] != 0))
+    chosen = chosen[np.argsort(-records["wall_ns"][chosen].astype(np.int64), kind="stable")][:most]
+    return tuple(
+        TailCall(
+            site=window.sites[window.rows[index]].name,
+            start_epoch_ns=int(records["start_ns"][index]) + window.epoch_ns,
+            wall_ns=int(records["wall_ns"][index]),
+            error=bool(records["flags"][index] & core.FLAG_ERROR),
+            tail=bool(records["flags"][index] & core.FLAG_TAIL),
+            trace_id=int(records["trace_hi"][index]) << 64 | int(records["trace_lo"][index]),
+            span_id=int(records["span"][index]),
+            thread=int(records["thread"][index]),
+        )
+        for index in chosen
+    )
+
+
+# -- the monitor of this process -----------------------------------------------------------------------------
+
+_monitor: Monitor | None = None
+_running = False
+_options: dict[str, Any] = {}
+_lock = threading.RLock()
+
+
+def running() -> bool:
+    """Whether the background aggregator runs in this process."""
+    return _running
+
+
+def start(**options: Any) -> None:
+    """Start the background aggregator: `hotlap.start(interval=5, sinks=["structlog"])`.
+
+    Options are the fields of `hotlap config`. Starting again with no options, or with those that are already in
+    force, does nothing; other options take effect at once. Raises OptionError or OptionTypeError.
+    """
+    global _monitor, _running
+    with _lock:
+        wanted = {**_options, **options}
+        config = configuration.load(wanted)
+        if _running and _monitor is not None and _monitor.config == config:
+            return
+        made = Monitor(config)  # before anything is stopped: bad options leave all as it was
+        if _running and _monitor is not None:
+            _monitor.stop()
+        _options.clear()
+        _options.update(wanted)
+        _monitor = made
+        _monitor.start()
+        _running = True
+        atexit.unregister(stop)
+        atexit.register(stop)
+
+
+def stop() -> None:
+    """Run a last cycle and stop the aggregator. Sites count on; start() goes on from here."""
+    global _monitor, _running
+    with _lock:
+        monitor, was_running = _monitor, _running
+        _monitor, _running = None, False
+        atexit.unregister(stop)
+    if monitor is not None and was_running:
+        monitor.stop()
+
+
+def configure(**options: Any) -> None:
+    """Set options before start(), or change them while the aggregator runs."""
+    with _lock:
+        wanted = {**_options, **options}
+        configuration.load(wanted)
+        if _running:
+            start(**options)
+        else:
+            _options.update(options)
+
+
+def flush() -> list[Report]:
+    """One cycle now: the reports of the sites with calls since the last one. Works without start(), too."""
+    global _monitor
+    with _lock:
+        if _monitor is None:
+            _monitor = Monitor(configuration.load(_options))
+        monitor = _monitor
+    return list(monitor.cycle().reports)
+
+
+def snapshot() -> dict[str, SiteSnapshot]:
+    """The exact statistics of every site, now. Nothing is reset."""
+    every = list(registry.sites.values())
+    result: dict[str, SiteSnapshot] = {}
+    wanted = (0.5, 0.9, 0.95, 0.99, 0.999)
+    counters = np.empty((256, len(core.COUNTERS)), np.uint64)
+    histogram = np.empty((256, core.BUCKETS), np.uint64)
+    for begin in range(0, len(every), 256):
+        chunk = every[begin : begin + 256]
+        low, high = core.collect(chunk, counters[: len(chunk)], histogram[: len(chunk)])
+        times = quantiles(histogram[: len(chunk), low:high], wanted, low)
+        for row, site in enumerate(chunk):
+            values = dict(zip(core.COUNTERS, counters[row].tolist(), strict=True))
+            timed = values["timed"] > 0
+            result[site.name] = SiteSnapshot(
+                calls=values["calls"],
+                timed=values["timed"],
+                errors=values["errors"],
+                cancelled=values["cancelled"],
+                total_ns=values["total_ns"],
+                min_ns=values["min_ns"] if timed else None,
+                max_ns=values["max_ns"] if timed else None,
+                in_flight=values["in_flight"],
+                in_flight_peak=values["in_flight_peak"],
+                quantiles=dict(zip(wanted, times[row].tolist(), strict=True)) if timed else {},
+            )
+    return result
+
+
+def _after_fork_in_child() -> None:
+    """A child gets clean counters whether the aggregator runs or not, and its own thread when it does."""
+    global _lock
+    _lock = threading.RLock()
+    try:
+        if _monitor is not None:
+            _monitor.after_fork()
+        else:
+            core.after_fork()
+    except Exception:
+        logger.exception("hotlap could not begin anew in a forked child")
+
+
+def _stop_with_multiprocessing() -> None:
+    """Children of multiprocessing leave by os._exit, past atexit: their own finalizers give the last flush."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, stop, exitpriority=100)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+

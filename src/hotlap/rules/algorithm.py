@@ -1,0 +1,54 @@
+"""How the time grows with the size of the input."""
+
+from __future__ import annotations
+
+from ..model import Context, Stats, Verdict
+from .base import MOST_INFO, Limits, Rule, confidence, severity
+from .words import Share, duration, share
+
+__all__ = ["Growth"]
+
+
+class Growth(Rule):
+    """A quadratic loop is no problem while it is small: it needs a share of the time, too."""
+
+    id = "algorithm.growth"
+    title = "time grows faster than the size"
+    needs = "a size (size=...) that varies, in 30 sampled calls"
+    measure = "exponent k of time ~ size**k"
+    limits = Limits(1.5, 1.8)
+
+    SAMPLES = 30
+    LEAST_LOAD = 0.05  # seconds in each second
+    LONG_S = 0.05  # p95 from which on the growth already hurts
+
+    def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
+        exponent, samples, total = stats.size_exponent, stats.samples, stats.total_s
+        if exponent is None:
+            return self.unjudged("no sizes from which a growth could be told")
+        if samples < self.SAMPLES:
+            return self.unjudged("{} samples, needs {}", samples, self.SAMPLES)
+        if exponent < limits.info:
+            return self.within("time grows as size**{:.3g}, limit {:g}", exponent, limits.info)
+        load = (total or 0.0) / stats.window_s if stats.window_s > 0.0 else 0.0
+        if load < self.LEAST_LOAD:
+            return self.within(
+                "time grows as size**{:.3g}, but it takes {} of the time", exponent, Share(load)
+            )
+        level = severity(exponent, limits)
+        if (stats.p95_s or 0.0) < self.LONG_S:
+            level = min(level, MOST_INFO)
+        return self.found(
+            stats,
+            level,
+            f"{stats.site}: time grows as size**{exponent:.3g}; twice the input takes "
+            f"{2.0**exponent:.3g} times as long.",
+            "Look for a loop in a loop over the same data: a set or dict instead of `in` a list, sorting "
+            "once, "
+            "comparing only within groups that can match.",
+            {"size_exponent": exponent, "p95_s": stats.p95_s or 0.0, "load": load, "samples": samples},
+            confidence=confidence(samples, self.SAMPLES / 2),
+            gain=f"It takes {share(min(load, 1.0))} of a thread's time now (p95 "
+            f"{duration(stats.p95_s or 0.0)}); "
+            "with linear growth twice the input would only double that.",
+        )

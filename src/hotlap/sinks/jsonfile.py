@@ -1,0 +1,103 @@
+"""The newest cycle as a JSON file, for `hotlap rules --report` and whatever else reads JSON.
+
+The file is replaced as a whole: a reader sees one cycle or the next, never half of one. Ids of traces and
+spans are hexadecimal text, as everywhere in OpenTelemetry; what is not finite is null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError
+from ..model import Verdict
+
+if TYPE_CHECKING:
+    from ..model import Cycle
+
+FORMAT = "hotlap.cycle"
+VERSION = 1
+
+
+class FileSink:
+    """Writes each cycle over the last one at `path`. Raises OptionError where `path` can be no file."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise OptionError(
+                f"report_path={str(path)!r} is in no existing directory: create {self.path.parent} first"
+            )
+        if self.path.is_dir():
+            raise OptionError(f"report_path={str(path)!r} is a directory: give the path of a file in it")
+
+    def emit(self, cycle: Cycle) -> None:
+        # In the same directory, so that the replacement is atomic; with the pid: a forked child has its own.
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        try:
+            part.write_text(dumps(cycle), encoding="utf-8")
+            os.replace(part, self.path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def dumps(cycle: Cycle) -> str:
+    """The cycle as JSON text, one line."""
+    document = {"format": FORMAT, "version": VERSION, **_plain(cycle)}
+    return json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The document that FileSink wrote. Raises OptionError for a missing file or another one."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OptionError(
+            f"{str(path)!r} does not exist: set report_path (HOTLAP_REPORT_PATH) where the program runs"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{str(path)!r} cannot be read as a report: {error}") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise OptionError(f"{str(path)!r} is no report of hotlap: give the file that report_path names")
+    if document.get("version") != VERSION:
+        raise OptionError(
+            f"{str(path)!r} has version {document.get('version')!r} of the format, and this hotlap reads "
+            f"version {VERSION}: use the same version of hotlap on both sides"
+        )
+    return document
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    """The value in JSON's own types."""
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        width = {"trace_id": 32, "span_id": 16}.get(name)
+        return format(value, f"0{width}x") if width else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Verdict):
+        return {
+            "rule": value.rule,
+            "judged": value.judged,
+            "reason": value.reason,
+            "finding": _plain(value.finding),
+        }
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name), field.name) for field in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {key: _plain(item, key) for key, item in zip(value._fields, value, strict=True)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return str(value)

@@ -1,0 +1,47 @@
+"""The last cycles, kept in this process: for tests, and to look at from a debugger."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from ..model import Cycle, Finding, Report
+
+
+class MemorySink:
+    """Keeps the last `capacity` cycles; `dropped` counts the rest. Raises OptionError for a capacity < 1."""
+
+    def __init__(self, capacity: int = 100) -> None:
+        if capacity < 1:
+            raise OptionError(
+                f"capacity={capacity!r} keeps nothing: give the number of cycles to keep, at least 1"
+            )
+        self._cycles: deque[Cycle] = deque(maxlen=capacity)
+        self.dropped = 0
+
+    def emit(self, cycle: Cycle) -> None:
+        if len(self._cycles) == self._cycles.maxlen:
+            self.dropped += 1
+        self._cycles.append(cycle)
+
+    @property
+    def cycles(self) -> tuple[Cycle, ...]:
+        """The cycles kept, oldest first."""
+        return tuple(self._cycles)
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """The reports of the cycles kept, oldest first."""
+        return tuple(report for cycle in self.cycles for report in cycle.reports)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings of the cycles kept, oldest first."""
+        return tuple(finding for report in self.reports for finding in report.findings)
+
+    def clear(self) -> None:
+        self._cycles.clear()
+        self.dropped = 0

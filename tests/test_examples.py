@@ -1,0 +1,201 @@
+"""Every example runs by itself, as its first lines say, and shows what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PATIENCE_S = 60.0
+
+
+def run(name: str) -> str:
+    """What the example prints; it has to end by itself, and without a word on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_every_example_is_run_here() -> None:
+    tested = {"quickstart", "thread_pool", "asyncio_worker", "ml_inference", "fastapi_otel"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_quickstart_scores_the_function_and_the_block() -> None:
+    """40 files: 40 calls of each, with a score for each."""
+    printed = run("quickstart")
+    assert re.search(r"^most frequent: Load [\d,]+, Name [\d,]+", printed, re.M)
+    assert re.search(r"^\S*count_nodes: 40 calls$", printed, re.M)
+    assert re.search(r"^read file: 40 calls$", printed, re.M)
+    assert (
+        len(re.findall(r"score: [\d.]+ of 100, (excellent|good|average|poor|critical)$", printed, re.M)) == 2
+    )
+    assert len(re.findall(r"p50 [\d.]+ ms, p99 [\d.]+ ms", printed)) == 2
+
+
+def test_thread_pool_tells_waiting_from_working() -> None:
+    """The compression is CPU, the log is a wait; several calls are in flight at once."""
+    rows = dict(re.findall(r"^(compress|write_log|archive) +(.+)$", run("thread_pool"), re.M))
+    calls, _, _, cpu, peak = rows["write_log"].split()
+    assert int(calls) == 120
+    assert int(cpu.rstrip("%")) < 50
+    assert 2 <= int(peak) <= 4
+    assert int(rows["compress"].split()[3].rstrip("%")) > int(cpu.rstrip("%"))
+
+
+def test_asyncio_worker_finds_what_blocks_the_loop() -> None:
+    """fetch waits, digest runs without a suspension."""
+    printed = run("asyncio_worker")
+    assert "60 files digested" in printed
+    sites = dict(re.findall(r"^(?:\S+\.)?(fetch|digest|job): 60 calls.*\n(  running .*)", printed, re.M))
+    fetch, digest = (
+        [float(value) for value in re.findall(r"[\d.]+(?= ms)", sites[name])] for name in ("fetch", "digest")
+    )
+    assert fetch[1] > fetch[0]  # suspended for longer than it ran
+    assert digest[1] < digest[0]
+    assert re.search(r"^(\S+\.)?job: 60 calls", printed, re.M)
+
+
+def test_ml_inference_compares_single_calls_and_batches() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    printed = run("ml_inference")
+    accuracy = re.search(r"^accuracy (\d+\.\d)% on 450 images$", printed, re.M)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 97
+    one, many = re.findall(r"([\d.]+) ms(?:,|$)", printed.splitlines()[1])
+    assert float(many) < float(one)
+    assert re.search(r"^read_one: 450 calls, p50", printed, re.M)
+    assert re.search(r"^correct per batch: (5\d|6\d)\.\d$", printed, re.M)
+
+
+def test_fastapi_service_sends_reports_and_links_them_to_requests() -> None:
+    """Spans arrive by OTLP: the requests, the cycle, its sites; a site's span links to a request's trace."""
+    for module in (
+        "fastapi",
+        "uvicorn",
+        "oteltap",
+        "opentelemetry.sdk",
+        "opentelemetry.exporter.otlp.proto.http",
+    ):
+        if not _installed(module):
+            pytest.skip(f"{module} is not installed")
+    spans = asyncio.run(_spans_of_the_service())
+
+    requests = [span for span in spans if span.name == "GET /search"]
+    assert len(requests) == 21
+    traces = {span.trace_id for span in requests}
+    sites = [span for span in spans if _attributes(span).get("hotlap.site", "").endswith("Library.search")]
+    reports = [span for span in sites if "hotlap.calls" in _attributes(span)]
+    assert reports
+    assert _attributes(reports[0])["hotlap.calls"] == 21
+    assert {link.trace_id for span in reports for link in span.links} & traces
+    failed = [span for span in sites if span.trace_id in traces]
+    assert failed, "the failed search is a span in its own request's trace"
+
+
+async def _spans_of_the_service() -> list[Any]:
+    """Start the service and an OTLP receiver, search, stop the service, and give all spans it sent."""
+    from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSettings
+
+    collector = _free_port()
+    spans: list[Any] = []
+    async with OtelTapHttpProtobufReceiver(
+        OtelTapHttpProtobufReceiverSettings(http_port=collector)
+    ) as receiver:
+
+        async def collect() -> None:
+            async for span in receiver.stream_traces():
+                spans.append(span)  # noqa: PERF401 - read while it grows
+
+        collecting = asyncio.create_task(collect())
+        await asyncio.to_thread(_search, collector)
+        # The service has sent everything when it has ended; the receiver hands it over by polling.
+        seen = -1
+        while seen != len(spans):
+            seen = len(spans)
+            await asyncio.sleep(0.6)
+        collecting.cancel()
+    return spans
+
+
+def _search(collector: int) -> None:
+    with _service(collector) as url:
+        for word in ("lock", "queue", "socket", "thread"):
+            for _ in range(5):
+                with urllib.request.urlopen(f"{url}/search?words={word}", timeout=10) as answer:
+                    assert len(json.load(answer)) == 10
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(f"{url}/search?words=%22", timeout=10)
+
+
+@contextlib.contextmanager
+def _service(collector: int) -> Iterator[str]:
+    port = _free_port()
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}"}
+    command = [sys.executable, str(EXAMPLES / "fastapi_otel.py"), "--port", str(port)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _await_port(process, port)
+            yield f"http://127.0.0.1:{port}"
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+
+
+def _await_port(process: subprocess.Popen[str], port: int) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            assert process.stderr is not None
+            pytest.fail(f"the service ended: {process.stderr.read()}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the service did not listen on port {port} within {PATIENCE_S:.0f} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def _attributes(span: Any) -> dict[str, Any]:
+    """The attributes of an OTLP span as a plain dict."""
+    values: dict[str, Any] = {}
+    for attribute in span.attributes:
+        kind = attribute.value.WhichOneof("value")
+        values[attribute.key] = getattr(attribute.value, kind) if kind else None
+    return values
