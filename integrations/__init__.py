@@ -1,1 +1,1 @@
-"""Adapters for frameworks and backends: `hotlap.integrations`. They import hotlap; hotlap never imports them."""
+"""Adapters for frameworks and backends. They import hotlap; hotlap never imports them."""

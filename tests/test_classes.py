@@ -389,14 +389,22 @@ class TestClasses:
                 super().__setattr__(name, value)
 
         class C(metaclass=Sealed):
+            made = staticmethod(dict)  # holds a class: no method
+
             def f(self) -> int:
                 return 1
 
-        before = C.__dict__["f"]
+            def g(self) -> int:
+                return 2
+
+        before = dict(vars(C))
         done.append("sealed")
         with pytest.raises(OptionTypeError, match="measure a subclass"):
             benchmark(C)
-        assert C.__dict__["f"] is before
+        done.clear()
+        assert {name for name in before if vars(C)[name] is not before[name]} == set()
+        benchmark(C)
+        assert {name for name in before if vars(C)[name] is not before[name]} == {"f", "g"}
         assert benchmark(int) is int  # no method of it is written in Python
 
     def test_no_recursion_through_super(self) -> None:

@@ -18,6 +18,7 @@ from hotlap.cli import demo as demo_command
 from hotlap.cli import doctor, output, report
 from hotlap.cli.config import as_text
 from hotlap.config import explain, load
+from hotlap.demo import Summary
 from hotlap.errors import HotlapError, LayoutError
 from hotlap.model import BenchmarkResult, Context, Cycle, Finding, Report, Score, Stats, Verdict
 from hotlap.sinks.jsonfile import FileSink
@@ -67,11 +68,15 @@ def cycle(
 
 
 def found(severity: float, rule: str = "time.slow") -> Verdict:
-    return Verdict(rule, finding(severity, rule=rule), True, "")
+    return Verdict(rule, finding=finding(severity, rule=rule))
 
 
-FINE = Verdict("time.slow", None, True, "within limits: p50 is {:.1f} s", (0.4,))
-UNKNOWN = Verdict("time.slow", None, False, "not judged: {} samples, needs 30", (3,))
+def fine(rule: str = "time.slow") -> Verdict:
+    return Verdict(rule, None, "within limits: p50 is 0.4 s")
+
+
+def unknown(rule: str = "time.slow") -> Verdict:
+    return Verdict(rule, None, "not judged: 3 samples, needs 30", judged=False)
 
 
 def text(*parts: object) -> str:
@@ -279,13 +284,13 @@ class TestOutput:
 class TestReport:
     def test_a_finding_lasts_when_most_judged_windows_have_it(self) -> None:
         """Half of the judged windows are enough; windows that could not be judged do not count."""
-        cycles = [cycle(1, found(40)), cycle(2, FINE), cycle(3, UNKNOWN), cycle(4, found(60))]
+        cycles = [cycle(1, found(40)), cycle(2, fine()), cycle(3, unknown()), cycle(4, found(60))]
         (one,) = report.lasting(cycles)
         assert (one.finding.severity, one.windows, one.judged) == (60, 2, 3)
 
     def test_a_finding_of_one_window_is_chance(self) -> None:
         """One of three is left out, and so is one below the info limit."""
-        assert report.lasting([cycle(1, found(90)), cycle(2, FINE), cycle(3, FINE)]) == []
+        assert report.lasting([cycle(1, found(90)), cycle(2, fine()), cycle(3, fine())]) == []
         assert report.lasting([cycle(1, found(24.9))]) == []
 
     def test_the_worst_comes_first(self) -> None:
@@ -350,9 +355,7 @@ class TestReport:
 def saved(tmp_path: Path) -> Path:
     """A report file with one site."""
     path = tmp_path / "report.json"
-    FileSink(path).emit(
-        cycle(1, found(80), UNKNOWN._replace(rule="cpu.bound"), FINE._replace(rule="time.tail"))
-    )
+    FileSink(path).emit(cycle(1, found(80), unknown("cpu.bound"), fine("time.tail")))
     return path
 
 
@@ -430,7 +433,7 @@ class TestDemo:
         """No report is no empty table."""
         monkeypatch.setattr(hotlap, "start", lambda **config: None)
         monkeypatch.setattr(hotlap, "stop", lambda: None)
-        monkeypatch.setattr(demo_command, "run", lambda seconds, done, after_round: after_round())
+        monkeypatch.setattr("hotlap.demo.run", lambda seconds, done, after_round: after_round())
         code, out, _ = run("demo", "--seconds", "0.1")
         assert code == 0
         assert "Nothing was recorded: is HOTLAP_DISABLED set?" in out
@@ -443,7 +446,7 @@ class TestDemo:
                 pass
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(demo_command, "run", interrupted)
+        monkeypatch.setattr("hotlap.demo.run", interrupted)
         code, out, _ = run("demo")
         assert code == 0
         assert "cut short" in out
@@ -456,7 +459,7 @@ class TestDemo:
         console = Console(force_terminal=True, width=120)
         with (
             console.capture() as capture,
-            demo_command._progress(console, 0.0, 1.0, demo_command.Summary()) as shown,
+            demo_command._progress(console, 0.0, 1.0, Summary()) as shown,
         ):
             shown()
         assert "0 files indexed" in capture.get()

@@ -336,9 +336,12 @@ def test_config_imports_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", spy)
-    saved = {name: sys.modules[name] for name in ("hotlap.config", "hotlap.options", "hotlap.errors")}
+    saved = {
+        name: sys.modules[name]
+        for name in ("hotlap.config", "hotlap.readers", "hotlap.options", "hotlap.errors")
+    }
     package = sys.modules["hotlap"]
-    attributes = {name: getattr(package, name) for name in ("config", "options", "errors")}
+    attributes = {name: getattr(package, name) for name in ("config", "readers", "options", "errors")}
     try:
         for name in saved:
             del sys.modules[name]

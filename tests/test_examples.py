@@ -107,13 +107,15 @@ def test_fastapi_service_sends_reports_and_links_them_to_requests() -> None:
     requests = [span for span in spans if span.name == "GET /search"]
     assert len(requests) == 21
     traces = {span.trace_id for span in requests}
-    sites = [span for span in spans if _attributes(span).get("hotlap.site", "").endswith("Library.search")]
-    reports = [span for span in sites if "hotlap.calls" in _attributes(span)]
-    assert reports
-    assert _attributes(reports[0])["hotlap.calls"] == 21
-    assert {link.trace_id for span in reports for link in span.links} & traces
-    failed = [span for span in sites if span.trace_id in traces]
-    assert failed, "the failed search is a span in its own request's trace"
+    reports = {_attributes(span)["hotlap.site"]: span for span in spans if span.name == "hotlap.site"}
+    for site in ("__main__.search", "__main__.Library.search"):
+        assert _attributes(reports[site])["hotlap.calls"] == 21
+        assert reports[site].links
+        assert {link.trace_id for link in reports[site].links} <= traces
+    assert _attributes(reports["__main__.Library.search"])["hotlap.errors"] == 1
+    (refused,) = (span.trace_id for span in requests if _attributes(span)["http.response.status_code"] == 400)
+    failed = [span for span in spans if span.name == "__main__.Library.search" and span.trace_id == refused]
+    assert len(failed) == 1, "the failed call is a span in the trace of its own request"
 
 
 async def _spans_of_the_service() -> list[Any]:

@@ -301,6 +301,11 @@ class TestRestore:
         assert restore(property(g, None, g)).fdel is f
         assert restore(functools.cached_property(g)).func is f
         assert restore(functools.partialmethod(g, 1)).args == (1,)
+        generic = functools.singledispatchmethod(g)
+        generic.register(int, g)
+        again = restore(generic).dispatcher
+        assert (again.dispatch(str), again.dispatch(int)) == (f, f)
+        assert not any(isinstance(each, core.Probe) for each in again.registry.values())
         later = benchmark(property(f)).setter(f)
         assert (restore(later).fget, restore(later).fset) == (f, f)
 

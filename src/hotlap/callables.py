@@ -47,17 +47,15 @@ def default_name(obj: Any) -> str:
     if isinstance(obj, functools.partial):
         module, _, name = default_name(obj.func).rpartition(".")
         return f"{module}.partial({name})"
-    name = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
-    if not isinstance(name, str):
+    named: object = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
+    if not isinstance(named, str):
         return f"{type(obj).__module__}.{type(obj).__qualname__}.__call__"
-    module = getattr(obj, "__module__", None)
-    if not isinstance(module, str):  # a method of a builtin type
+    where: object = getattr(obj, "__module__", None)
+    if not isinstance(where, str):  # a method of a builtin type
         owner = getattr(obj, "__objclass__", None) or type(getattr(obj, "__self__", None))
-        module = owner.__module__
-    if name.endswith("<lambda>"):
-        code = getattr(obj, "__code__", None)
-        name += f":{code.co_firstlineno}" if code else ""
-    return f"{module}.{name}"
+        where = owner.__module__
+    code = getattr(obj, "__code__", None) if named.endswith("<lambda>") else None
+    return f"{where}.{named}:{code.co_firstlineno}" if code else f"{where}.{named}"
 
 
 def location(obj: Any) -> str | None:

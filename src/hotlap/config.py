@@ -7,13 +7,15 @@ is not allowed is an error in every layer; nothing is silently replaced.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import readers
 from .errors import OptionError, OptionTypeError
 from .options import seconds
+from .readers import Limits4, Reader, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,168 +34,14 @@ __all__ = [
     "seconds",
 ]
 
-Limits4 = tuple[float, float, float, float]  # the values that give 90, 75, 60 and 40 points
-Reader = Callable[[Any, str, bool], Any]  # value, name for messages, whether it is text of the environment
-
 _ENV = "HOTLAP_"
 _CORES = ("auto", "native", "python")
 _LEVELS = ("debug", "info", "warning", "error")
-_TRUE = ("1", "true", "yes", "on")
-_FALSE = ("0", "false", "no", "off")
 
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: what was meant, or what there is."""
-    from difflib import get_close_matches  # costs 2 ms, and only errors need it
-
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
-
-
-# --- readers: one for each kind of value ----------------------------------------------------------
-
-
-def _number(low: float, high: float, rule: str, whole: bool = False) -> Reader:
-    """A number within [low, high]; `rule` is what the message says is allowed."""
-
-    def read(value: Any, name: str, text: bool) -> Any:
-        if text:
-            try:
-                value = int(value) if whole else float(value)
-            except ValueError:
-                raise OptionError(f"{name}={value!r} is no number: give {rule}") from None
-        kinds = int if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise OptionTypeError(f"{name}={value!r} has the wrong type: give {rule}")
-        if not low <= value <= high:
-            raise OptionError(f"{name}={value!r} is not allowed: give {rule}")
-        return int(value) if whole else float(value)
-
-    return read
-
-
-def _power_of_two(value: Any, name: str, text: bool) -> int:
-    size = int(_number(2, 2**30, "a power of two from 2 to 2**30", whole=True)(value, name, text))
-    if size & (size - 1):
-        below = 1 << (size.bit_length() - 1)
-        raise OptionError(
-            f"{name}={size} is not allowed: it must be a power of two, such as {below} or {2 * below}"
-        )
-    return size
-
-
-def _flag(value: Any, name: str, text: bool) -> bool:
-    if text and str(value).lower() in _TRUE + _FALSE:
-        return str(value).lower() in _TRUE
-    if text:
-        raise OptionError(f"{name}={value!r} is not allowed: give 1 or 0 (or true, false, yes, no, on, off)")
-    if not isinstance(value, bool):
-        raise OptionTypeError(f"{name}={value!r} has the wrong type: give true or false")
-    return value
-
-
-def _choice(known: tuple[str, ...]) -> Reader:
-    def read(value: Any, name: str, text: bool) -> str:
-        if not isinstance(value, str):
-            raise OptionTypeError(f"{name}={value!r} has the wrong type: give one of {', '.join(known)}")
-        if value not in known:
-            raise OptionError(
-                f"{name}={value!r} is not allowed: give one of {', '.join(known)}; {nearest(value, known)}"
-            )
-        return value
-
-    return read
-
-
-def _interval(value: Any, name: str, text: bool) -> float:
-    result = seconds(value, name)
-    if not 0.01 <= result <= 86400.0:
-        raise OptionError(f"{name}={value!r} is not allowed: give a duration from 10 ms to 24 h")
-    return result
-
-
-def _duration(value: Any, name: str, text: bool) -> float | None:
-    return None if value is None else seconds(value, name)
-
-
-def _path(value: Any, name: str, text: bool) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, (str, os.PathLike)):
-        raise OptionTypeError(f"{name}={value!r} has the wrong type: give the path of a file")
-    return os.fsdecode(value)
-
-
-def _sinks(value: Any, name: str, text: bool) -> tuple[Any, ...]:
-    """Names, and in arguments also callables and objects with `emit`. "none" in the environment is none."""
-    if text:
-        names = [item.strip() for item in str(value).split(",")]
-        value = () if names == ["none"] else [item for item in names if item]
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise OptionTypeError(
-            f'{name}={value!r} has the wrong type: give a list, such as ["structlog", "otel"]'
-        )
-    sinks = tuple(value)
-    for sink in sinks:
-        if not (isinstance(sink, str) or callable(sink) or callable(getattr(sink, "emit", None))):
-            raise OptionTypeError(
-                f"{name} has {sink!r}, no sink: give a name, a callable, or an object with emit(cycle)"
-            )
-    return sinks
-
-
-def _limits(unit: Callable[[Any, str], float], rising: bool, most: float = float("inf")) -> Reader:
-    """Four thresholds: excellent, good, average, poor; strictly rising, or falling where more is better."""
-    order = "rise" if rising else "fall"
-
-    def read(value: Any, name: str, text: bool) -> Limits4 | None:
-        if value is None:
-            return None
-        if text:
-            value = [item.strip() for item in str(value).split(",")]
-            value = [float(item) if _is_number(item) else item for item in value]
-        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-            raise OptionTypeError(
-                f"{name}={value!r} has the wrong type: give four values (excellent, good, average, poor)"
-            )
-        given = tuple(value)
-        if len(given) != 4:
-            raise OptionError(
-                f"{name}={given!r} has {len(given)} values: give four (excellent, good, average, poor)"
-            )
-        a, b, c, d = (unit(item, name) for item in given)
-        if not ((a < b < c < d) if rising else (a > b > c > d)):
-            raise OptionError(f"{name}={given!r} is not allowed: the four values must {order} strictly")
-        if not max(a, d) < most:
-            raise OptionError(f"{name}={given!r} is not allowed: each value must be less than {most:g}")
-        return a, b, c, d
-
-    return read
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _positive(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise OptionTypeError(f"{name} has {value!r}, which is no number: give four numbers")
-    if not 0.0 < value < float("inf"):
-        raise OptionError(
-            f"{name} has {value!r}, which is not allowed: thresholds are finite and more than 0"
-        )
-    return float(value)
-
-
-_TIME = _limits(seconds, rising=True)
-_AMOUNT = _limits(_positive, rising=True)
-_SUCCESS = _limits(_positive, rising=False, most=1.0)
-_THROUGHPUT = _limits(_positive, rising=False)
+_TIME = readers.limits(seconds, rising=True)
+_AMOUNT = readers.limits(readers.positive, rising=True)
+_SUCCESS = readers.limits(readers.positive, rising=False, most=1.0)
+_THROUGHPUT = readers.limits(readers.positive, rising=False)
 
 
 class SiteConfig(NamedTuple):
@@ -215,45 +63,16 @@ class RuleConfig(NamedTuple):
     enabled: bool = True
 
 
-_LIMIT = _number(1e-300, 1e300, "a number more than 0")
+_LIMIT = readers.number(1e-300, 1e300, "a number more than 0")
 _SITE_KEYS: dict[str, Reader] = {
-    "slo": _duration,
+    "slo": readers.duration,
     "time": _TIME,
     "memory": _AMOUNT,
     "cpu": _AMOUNT,
     "success": _SUCCESS,
     "throughput": _THROUGHPUT,
 }
-_RULE_KEYS: dict[str, Reader] = {"info": _LIMIT, "warning": _LIMIT, "enabled": _flag}
-
-
-def _table(keys: Mapping[str, Reader], make: Callable[..., Any]) -> Reader:
-    """A table of tables: name -> the options in `keys`."""
-
-    def read(value: Any, name: str, text: bool) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise OptionTypeError(f"{name}={value!r} has the wrong type: give a table of tables")
-        result = {}
-        for key, given in value.items():
-            here = f"{name}[{key!r}]"
-            if not isinstance(key, str):
-                raise OptionTypeError(f"{here} has the wrong type of name: give a string")
-            options = given._asdict() if isinstance(given, (SiteConfig, RuleConfig)) else given
-            if not isinstance(options, Mapping):
-                raise OptionTypeError(f"{here}={options!r} has the wrong type: give a table")
-            for option in options:
-                if option not in keys:
-                    raise OptionError(f"{here} has no option {option!r}: {nearest(str(option), keys)}")
-            result[key] = make(
-                **{
-                    option: keys[option](item, f"{here}.{option}", False)
-                    for option, item in options.items()
-                    if item is not None
-                }
-            )
-        return result
-
-    return read
+_RULE_KEYS: dict[str, Reader] = {"info": _LIMIT, "warning": _LIMIT, "enabled": readers.flag}
 
 
 # --- the options ----------------------------------------------------------------------------------
@@ -268,46 +87,48 @@ class Config:
     """All options, checked. Made by `load`; `Config()` is the defaults."""
 
     interval: float = field(
-        default=10.0, metadata=_about(_interval, "seconds between two cycles of the aggregator")
+        default=10.0, metadata=_about(readers.interval, "seconds between two cycles of the aggregator")
     )
     sample_rate: float = field(
         default=20.0,
         metadata=_about(
-            _number(0.0, 1e6, "a number from 0 to 1,000,000"), "records per second and site, 0 for none"
+            readers.number(0.0, 1e6, "a number from 0 to 1,000,000"),
+            "records per second and site, 0 for none",
         ),
     )
     first_calls: int = field(
         default=10,
         metadata=_about(
-            _number(0, 1_000_000, "a whole number from 0 to 1,000,000", whole=True),
+            readers.number(0, 1_000_000, "a whole number from 0 to 1,000,000", whole=True),
             "first calls of a site that always leave a record",
         ),
     )
     budget: float = field(
         default=0.01,
         metadata=_about(
-            _number(1e-6, 1.0, "a fraction of one core, more than 0 and at most 1"),
+            readers.number(1e-6, 1.0, "a fraction of one core, more than 0 and at most 1"),
             "what the recorder may cost, as a fraction of one core",
         ),
     )
     ring_capacity: int = field(
-        default=16384, metadata=_about(_power_of_two, "records that the ring holds, a power of two")
+        default=16384, metadata=_about(readers.power_of_two, "records that the ring holds, a power of two")
     )
     max_sites: int = field(
         default=10_000,
         metadata=_about(
-            _number(1, 10_000_000, "a whole number from 1 to 10,000,000", whole=True),
+            readers.number(1, 10_000_000, "a whole number from 1 to 10,000,000", whole=True),
             'sites kept apart; later ones are counted as the site "other"',
         ),
     )
     tail_spans: bool = field(
-        default=False, metadata=_about(_flag, "show slow and failed sampled calls as spans of their traces")
+        default=False,
+        metadata=_about(readers.flag, "show slow and failed sampled calls as spans of their traces"),
     )
     sinks: tuple[Any, ...] = field(
-        default=("structlog", "otel"), metadata=_about(_sinks, "where reports go, in this order")
+        default=("structlog", "otel"), metadata=_about(readers.sinks, "where reports go, in this order")
     )
     slo: float | None = field(
-        default=None, metadata=_about(_duration, "SLO of the sites that have none of their own")
+        default=None, metadata=_about(readers.duration, "SLO of the sites that have none of their own")
     )
     time_thresholds: Limits4 = field(
         default=(0.1, 0.5, 1.0, 2.0),
@@ -333,7 +154,7 @@ class Config:
     sites: Mapping[str, SiteConfig] = field(
         default_factory=dict,
         metadata=_about(
-            _table(_SITE_KEYS, SiteConfig),
+            readers.table(_SITE_KEYS, SiteConfig),
             f"options by site name or pattern (with * and ?): {', '.join(_SITE_KEYS)}",
             env=False,
         ),
@@ -341,22 +162,24 @@ class Config:
     rules: Mapping[str, RuleConfig] = field(
         default_factory=dict,
         metadata=_about(
-            _table(_RULE_KEYS, RuleConfig), f"options by rule: {', '.join(_RULE_KEYS)}", env=False
+            readers.table(_RULE_KEYS, RuleConfig), f"options by rule: {', '.join(_RULE_KEYS)}", env=False
         ),
     )
     report_path: str | None = field(
-        default=None, metadata=_about(_path, "file for the last reports when the recorder stops")
+        default=None, metadata=_about(readers.path, "file for the last reports when the recorder stops")
     )
     log_level: str = field(
-        default="info", metadata=_about(_choice(_LEVELS), "log events below this level are left out")
+        default="info", metadata=_about(readers.choice(_LEVELS), "log events below this level are left out")
     )
     disabled: bool = field(
         default=False,
-        metadata=_about(_flag, "benchmark returns its argument untouched; read at import", only_env=True),
+        metadata=_about(
+            readers.flag, "benchmark returns its argument untouched; read at import", only_env=True
+        ),
     )
     core: str = field(
         default="auto",
-        metadata=_about(_choice(_CORES), "auto, native or python; read at import", only_env=True),
+        metadata=_about(readers.choice(_CORES), "auto, native or python; read at import", only_env=True),
     )
 
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -410,8 +233,8 @@ def early(env: Mapping[str, str] | None = None) -> Early:
     env = os.environ if env is None else env
     core, disabled = env.get(_ENV + "CORE"), env.get(_ENV + "DISABLED")
     return Early(
-        core=_choice(_CORES)(core, _ENV + "CORE", True) if core else "auto",
-        disabled=_flag(disabled, _ENV + "DISABLED", True) if disabled else False,
+        core=readers.choice(_CORES)(core, _ENV + "CORE", True) if core else "auto",
+        disabled=readers.flag(disabled, _ENV + "DISABLED", True) if disabled else False,
     )
 
 

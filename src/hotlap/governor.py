@@ -13,12 +13,14 @@ and brought back when they have calmed down.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import core
+from . import sites as registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,13 +28,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .config import Config
-    from .window import Window
+    from .window import Tally, Window
 
 __all__ = ["Governor"]
 
 _SHARE = 0.02  # a site that costs less than this part of its own run time is never dropped to counting
 _CALM = 0.7  # of the budget: below it a counting site may be timed again
-_TAIL_QUANTILE = 99
+_TO_BORDER = (1.0 + 2.0 ** (1.0 / 32.0)) / 2.0  # from what stands for a bucket to its upper border
 _TAIL_CALLS = 200  # fewer say nothing about a p99
 _TAIL_BURST = 200  # tail records of one site between two drains: more mean that its p99 has moved
 _NEVER = 2**64 - 1
@@ -106,19 +108,12 @@ class Governor:
         wanted = options.sample if options is not None else None
         return float(self.config.sample_rate if wanted is None else wanted)
 
-    def watch_tails(self, records: NDArray[Any]) -> None:
-        """Between cycles: a site that has become slower for good must not leave a record for every call."""
-        from . import sites as registry
-
-        tails = records[(records["flags"] & core.FLAG_TAIL) != 0]
-        if len(tails) <= _TAIL_BURST:
-            return
-        ids, counts = np.unique(tails["site"], return_counts=True)
-        burst = set(ids[counts > _TAIL_BURST].tolist())
-        for site in registry.sites.values() if burst else ():
-            if site.id in burst:
-                walls = tails["wall_ns"][tails["site"] == site.id]
-                site.tail_ns = int(np.percentile(walls, _TAIL_QUANTILE))
+    def watch_tails(self, before: NDArray[np.float64], tally: Tally) -> None:
+        """After each drain: a site that has become slower for good must not leave a record for every call."""
+        tails = tally.tails()
+        tails[: len(before)] -= before
+        for site in _sites_of(np.flatnonzero(tails > _TAIL_BURST).tolist()):
+            site.tail_ns = max(site.tail_ns, min(2 * site.tail_ns, int(0.9 * tally.longest_ns[site.id])))
 
     def adapt(self, window: Window, p99_s: NDArray[np.float64], cycle_ns: float) -> None:
         """Measure what the window cost, and set sampling, modes and tail limits for the next one."""
@@ -190,13 +185,14 @@ class Governor:
             site.sample(min(1.0, wanted / max(expected, 1.0)), max(1, round(2 * wanted)))
 
     def _set_tails(self, window: Window, timed: NDArray[np.float64], p99_s: NDArray[np.float64]) -> None:
+        """Beyond p99 is what lies beyond its bucket: in a narrow distribution most calls share that bucket."""
         for row, site in enumerate(window.sites):
             if timed[row] >= _TAIL_CALLS:
-                site.tail_ns = int(p99_s[row] * 1e9)
+                site.tail_ns = math.ceil(p99_s[row] * 1e9 * _TO_BORDER)
 
 
 def _sites_of(ids: Iterable[int]) -> list[core.Site]:
-    from . import sites as registry
-
     wanted = set(ids)
+    if not wanted:
+        return []
     return [site for site in registry.sites.values() if site.id in wanted]

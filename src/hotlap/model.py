@@ -9,10 +9,10 @@ because making one of those costs five times as much.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .options import BenchmarkType, SiteOptions, seconds
 
@@ -155,6 +155,22 @@ class Stats:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     slowest: tuple[Exemplar, ...] = ()
     counting: bool = False  # the governor has switched timing off
+
+    @classmethod
+    def rows(cls, columns: Mapping[str, Iterable[Any]]) -> list[Stats]:
+        """One Stats for each row of `columns`, which must name every field and be of one length.
+
+        As the constructor would make them, in a third of the time: a cycle makes a thousand.
+        """
+        names = tuple(field.name for field in fields(cls))
+        setters = [cls.__dict__[name].__set__ for name in names]  # the slots
+        made = []
+        for row in zip(*(columns[name] for name in names), strict=True):
+            one = cls.__new__(cls)
+            for set_field, value in zip(setters, row, strict=True):
+                set_field(one, value)
+            made.append(one)
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

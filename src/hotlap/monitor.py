@@ -203,13 +203,12 @@ class Monitor:
 
 def _tail_calls(window: Window, most: int = 1000) -> tuple[TailCall, ...]:
     """Slow or failed calls that happened in a trace, the slowest first, at most a thousand of them."""
-    records = window.records
-    marked = (records["flags"] & (core.FLAG_TAIL | core.FLAG_ERROR)) != 0
-    chosen = np.flatnonzero(marked & (records["span"] != 0))
+    records, rows = window.traced, window.traced_rows
+    chosen = np.flatnonzero(((records["flags"] & (core.FLAG_TAIL | core.FLAG_ERROR)) != 0) & (rows >= 0))
     chosen = chosen[np.argsort(-records["wall_ns"][chosen].astype(np.int64), kind="stable")][:most]
     return tuple(
         TailCall(
-            site=window.sites[window.rows[index]].name,
+            site=window.sites[rows[index]].name,
             start_epoch_ns=int(records["start_ns"][index]) + window.epoch_ns,
             wall_ns=int(records["wall_ns"][index]),
             error=bool(records["flags"][index] & core.FLAG_ERROR),

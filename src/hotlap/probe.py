@@ -63,6 +63,12 @@ _HOLDERS = (
     functools.singledispatchmethod,
 )
 _METHODS = (types.FunctionType, *_HOLDERS, _LRU_CACHE)
+# Python makes these of plain functions in a class body, and a probe is none.
+_IMPLICIT: dict[str, Callable[[Any], Any]] = {
+    "__new__": staticmethod,
+    "__init_subclass__": classmethod,
+    "__class_getitem__": classmethod,
+}
 _DISABLED = config.early(os.environ).disabled
 
 
@@ -176,7 +182,11 @@ def _callable(obj: Any, wish: _Wish) -> Any:
     if inner is not None and wish.name is None:
         _redeclare(inner, wish)
         return obj
-    return _probe(obj, wish.name or wish.default or default_name(obj), SiteOptions(**wish.given))
+    probe = _probe(obj, wish.name or wish.default or default_name(obj), SiteOptions(**wish.given))
+    owner, _, name = str(getattr(obj, "__qualname__", "")).rpartition(".")
+    if name not in _IMPLICIT or not owner or owner.endswith("<locals>"):
+        return probe
+    return _holding(_IMPLICIT[name](probe), obj, probe)
 
 
 def _probe(func: Any, name: str, options: SiteOptions) -> core.Probe:
@@ -251,7 +261,7 @@ def _copied(obj: Any, wish: _Wish) -> Any:
 
 
 def _copy_over(obj: Any, func: Any) -> Any:
-    made = type(obj).__new__(type(obj), func)
+    made: Any = type(obj).__new__(type(obj), func)
     made.__dict__.update(obj.__dict__)
     made.func = func
     return made
@@ -366,7 +376,7 @@ _KINDS: tuple[tuple[type, Callable[[Any, _Wish], Any]], ...] = (
 # -- giving back ---------------------------------------------------------------------------------------------
 
 
-def _holding(made: Any, original: Any, probe: core.Probe) -> Any:
+def _holding(made: Any, original: Any, probe: Any) -> Any:
     """Note on the probe what `made` is a measured copy of, for `restore`: a copy may have no attributes."""
     probe._self_holder = restore(original)
     return made
@@ -377,7 +387,7 @@ def restore(obj: Any) -> Any:
 
     What is not measured is returned as it is.
     """
-    kind = type(obj)
+    kind: Any = type(obj)
     if issubclass(kind, core.Probe):
         return obj.__wrapped__
     if issubclass(kind, types.MethodType):
@@ -467,6 +477,6 @@ class _Unmeasured:
 
 
 core.set_decorate(_decorate)
-measure: type[core.Measurement] = core.Measurement
+measure: type[core.Measurement] = core.measure
 if _DISABLED:
     measure = cast("type[core.Measurement]", _Unmeasured)

@@ -66,7 +66,7 @@ class Process:
             process_cpu_percent=max(cpu_percent, 0.0),
             cpus=_cpus(),
             records_lost=window.lost,
-            records=len(window.records),
+            records=window.drained,
             overhead_fraction=overhead_fraction,
             budget=budget,
             sinks_failed=sinks_failed,
@@ -98,11 +98,8 @@ def _cpus() -> int:
 
 
 def _memory_shares(window: Window) -> dict[str, float]:
-    """How the fresh memory that sampled calls touched is shared among the sites, by estimate from their samples."""
-    if len(window.records) == 0:
-        return {}
-    weighted = window.records["weight"].astype(np.float64) * window.records["minor_faults"]
-    pages = np.bincount(window.rows, weighted, len(window.sites))
+    """How the fresh memory that calls touched is shared among the sites, by estimate from their samples."""
+    pages = window.sum("minor_faults")
     total = float(pages.sum())
     if total <= 0.0:
         return {}

@@ -10,14 +10,14 @@ import gc
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import core
 from . import sites as registry
 from .governor import Governor
-from .window import Window, deltas
+from .window import CHUNK, Tally, Window, deltas
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def active_trace() -> tuple[int, int, int] | None:
     if trace is None:
         return None
     context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
+    if not context.is_valid or not context.trace_flags.sampled:  # nobody keeps an unsampled trace
         return None
     return context.trace_id >> 64, context.trace_id & 0xFFFF_FFFF_FFFF_FFFF, context.span_id
 
@@ -59,7 +59,7 @@ class Recorder:
         self._counters: NDArray[np.uint64] = np.zeros((0, len(core.COUNTERS)), np.uint64)
         # Mostly never touched: the kernel gives memory to the pages with counts alone.
         self._histogram: NDArray[np.uint32] = np.zeros((0, core.BUCKETS), np.uint32)
-        self._pending: list[bytearray] = []
+        self._tally = Tally()
         self._lost = 0
         self._wall_start = time.time()
         self._mono_start = core.now_ns()
@@ -109,20 +109,15 @@ class Recorder:
     # -- reading ---------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Move the ring's records here. Called more often than windows are cut, so that the ring can be small."""
-        block = self.ring.drain()
-        if block:
-            self._pending.append(block)
-            self.governor.watch_tails(np.frombuffer(block, core.record_dtype()))
-
-    def read_counters(self, sites: list[core.Site]) -> NDArray[np.uint64]:
-        """The exact counters of `sites` since they were made; (sites, len(COUNTERS)). Nothing is reset."""
-        counters = np.empty((len(sites), len(core.COUNTERS)), np.uint64)
-        scratch = np.empty((_CHUNK, core.BUCKETS), np.uint64)
-        for start in range(0, len(sites), _CHUNK):
-            chunk = sites[start : start + _CHUNK]
-            core.collect(chunk, counters[start : start + len(chunk)], scratch[: len(chunk)])
-        return counters
+        """Reduce what is in the ring. Called more often than windows are cut, so that the ring can be small."""
+        dtype = core.record_dtype()
+        before = self._tally.tails()
+        for _ in range(2 * self.ring.capacity // CHUNK + 1):  # calls go on meanwhile: not for ever
+            block = self.ring.drain(CHUNK)
+            if not block:
+                break
+            self._tally.add(np.frombuffer(block, dtype))
+        self.governor.watch_tails(before, self._tally)
 
     def cut(self) -> Window:
         """Close the window that began with the last cut, and begin the next."""
@@ -151,7 +146,15 @@ class Recorder:
         delta = deltas(self._counters, counters)
         row_sites = np.concatenate(active) if active else np.empty(0, np.intp)
         low, histogram = _stack(parts)
-        records, rows = self._take_records(sites, row_sites)
+        tally, self._tally = self._tally, Tally()
+        row_of = _row_of([sites[index] for index in row_sites], tally.sums.shape[1])
+        ids = np.flatnonzero(row_of >= 0)
+        sums = np.zeros((len(tally.sums), len(row_sites)))
+        longest = np.zeros(len(row_sites))
+        known = ids[ids < tally.sums.shape[1]]
+        sums[:, row_of[known]] = tally.sums[:, known]
+        longest[row_of[known]] = tally.longest_ns[known]
+        records, traced = tally.kept(), tally.traced()
         lost = self.ring.lost
         window = Window(
             started_at=wall - seconds,
@@ -160,8 +163,13 @@ class Recorder:
             counters=delta[row_sites],
             histogram=histogram,
             low=low,
+            sums=sums,
+            longest_ns=longest,
             records=records,
-            rows=rows,
+            rows=row_of[records["site"]],
+            traced=traced,
+            traced_rows=row_of[traced["site"]],
+            drained=tally.count,
             lost=lost - self._lost,
             metrics=tuple(_take_metrics(sites[row]) for row in row_sites),
             epoch_ns=time.time_ns() - core.now_ns(),
@@ -185,23 +193,13 @@ class Recorder:
                     grown[: len(self._histogram), span] = self._histogram[:, span]
             self._histogram = grown
 
-    def _take_records(
-        self, sites: list[core.Site], row_sites: NDArray[np.intp]
-    ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        """The drained records sorted by row. Those of sites without a row are left for the next window."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return np.empty(0, core.record_dtype()), np.empty(0, np.intp)
-        block = pending[0] if len(pending) == 1 else b"".join(pending)
-        records = np.frombuffer(block, core.record_dtype())
-        row_of = np.full(max(site.id for site in sites) + 2 if sites else 1, -1, np.intp)
-        for row, index in enumerate(row_sites):
-            row_of[sites[index].id] = row
-        rows = row_of[np.minimum(records["site"], len(row_of) - 1)]
-        # Unknown ones (-1) become the largest number, and so the last. Two bytes are sorted by radix: faster.
-        order = np.argsort(rows.astype(np.uint16 if len(row_sites) < 0xFFFF else np.uint64), kind="stable")
-        known = order[: np.count_nonzero(rows >= 0)]
-        return records[known], rows[known]
+
+def _row_of(sites: list[core.Site], ids: int) -> NDArray[np.intp]:
+    """The row of each site id, -1 for those without one."""
+    numbers = np.fromiter((site.id for site in sites), np.intp, len(sites))
+    row_of = np.full(max(ids, int(numbers.max(initial=-1)) + 1), -1, np.intp)
+    row_of[numbers] = np.arange(len(sites))
+    return row_of
 
 
 def _take_metrics(site: core.Site) -> dict[str, list[float]] | None:

@@ -5,7 +5,7 @@ categories. So a site with every part at `good` scores 75, and is good. Between 
 that is continuous and strictly monotone:
 
 - less is better (time, memory, CPU): linear in the logarithm of the value, because 10 to 20 ms matters as
-  much as 1 to 2 s. 100 points at a tenth of `excellent` and below; beyond `poor` 40 * poor / value, towards 0.
+  much as 1 to 2 s; 100 points at a tenth of `excellent` and below; beyond `poor` 40 * poor / value.
 - success rate: linear, 100 points at 1.0 and 0 at 0.0.
 - throughput: linear in the logarithm; 100 points at twice `excellent`; below `poor` 40 * value / poor.
 
@@ -81,9 +81,9 @@ def _logarithmic(xs: tuple[float, ...], ys: tuple[float, ...]) -> Curve:
 
     def curve(x: float) -> float:
         if x <= first:
-            return ys[0] * x / first if rising else ys[0]
+            return ys[0] * (x / first) if rising else ys[0]
         if x >= last:
-            return ys[-1] if rising else ys[-1] * last / x
+            return ys[-1] if rising else ys[-1] * (last / x)
         i = bisect_left(xs, x, 1, size)
         return ys[i] + slopes[i] * log(x / xs[i])
 

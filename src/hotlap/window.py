@@ -1,4 +1,8 @@
-"""Window: what one interval gives, as columns: a row for each site with calls, and the records of the interval."""
+"""Window: what one interval gives, as columns: counter and histogram deltas, and what its records add up to.
+
+Records are reduced as they are drained, a few thousand at a time while they are in the processor's cache: their
+sums per site are kept for all of them, and the records themselves up to a bound, for what sums cannot tell.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +16,159 @@ from . import core
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Window", "deltas"]
+    Floats = NDArray[np.float64]
+    Records = NDArray[Any]  # of core.record_dtype()
 
+__all__ = ["CHUNK", "SUMS", "Tally", "Window", "deltas"]
+
+CHUNK = 4096  # records reduced at once: 512 KB
+_KEPT_CHUNKS = 32
+_TRACED_PER_CHUNK = 32
+_MARKED_PER_CHUNK = 512
 COLUMN = {name: index for index, name in enumerate(core.COUNTERS)}
 _LEVELS = [COLUMN[name] for name in ("in_flight", "in_flight_peak", "min_ns", "max_ns", "longest_ns")]
+
+# What is summed over the sampled calls of a site, each times the record's weight. `x_of` is the sum of what x is
+# compared with over the same calls, because x is not known for all of them.
+SUMS = (
+    "samples",  # unweighted
+    "tails",  # unweighted, of the calls that are here only because they were slow
+    "weight",
+    "cpu_ns",
+    "cpu_of",  # wall
+    "cpu_weight",
+    "own_ns",
+    "own_of",  # running time
+    "own_weight",
+    "gc_ns",
+    "voluntary",
+    "involuntary",
+    "minor_faults",
+    "minor_faults_squared",
+    "major_faults",
+)
+_ROW = {name: index for index, name in enumerate(SUMS)}
+
+
+class Tally:
+    """The records of one window, reduced per site. Sites are counted by their id."""
+
+    def __init__(self) -> None:
+        self.sums: Floats = np.zeros((len(SUMS), 0))
+        self.longest_ns: Floats = np.zeros(0)  # longest call that left a record, by site
+        self.count = 0
+        self._kept: list[Records] = []
+        self._traced: list[Records] = []
+        self._stride = 1  # every how many chunks one is kept
+        self._chunks = 0
+
+    def add(self, records: Records) -> None:
+        """Reduce up to CHUNK records. They may be a view of memory that is gone after the call."""
+        site = records["site"].astype(np.intp)
+        self._grow(int(site.max()) + 1)
+        width = self.sums.shape[1]
+        flags = records["flags"]
+        self.count += len(records)
+        wall = records["wall_ns"].astype(np.float64)
+        np.maximum.at(self.longest_ns, site, wall)
+        tail = (flags & core.FLAG_TAIL) != 0
+        sums = self.sums
+
+        def total(name: str, values: Floats | None, where: NDArray[np.intp]) -> None:
+            sums[_ROW[name]] += np.bincount(where, values, width)
+
+        if tail.any():
+            total("tails", None, site[tail])
+            self._keep_traced(records)
+            random = ~tail
+            records, site, wall, flags = records[random], site[random], wall[random], flags[random]
+            if len(records) == 0:
+                return
+        else:
+            self._keep_traced(records)
+        weight = records["weight"].astype(np.float64)
+        total("samples", None, site)
+        total("weight", weight, site)
+        cpu, own = records["cpu_ns"], records["own_ns"]
+        for name, values, of in (("cpu", cpu, wall), ("own", own, records["run_ns"])):
+            known = values >= 0
+            if known.all():
+                total(f"{name}_ns", weight * values, site)
+                total(f"{name}_of", weight * of, site)
+                total(f"{name}_weight", weight, site)
+            else:
+                w = weight[known]
+                total(f"{name}_ns", w * values[known], site[known])
+                total(f"{name}_of", w * of[known], site[known])
+                total(f"{name}_weight", w, site[known])
+        for name in ("gc_ns", "voluntary", "involuntary", "minor_faults", "major_faults"):
+            values = records[name]
+            if values.any():  # mostly not: spares the rest
+                total(name, weight * values, site)
+                if name == "minor_faults":
+                    total("minor_faults_squared", weight * np.square(values, dtype=np.float64), site)
+        self._keep(records)
+
+    def tails(self) -> Floats:
+        """How many calls of each site are here only because they were slow, so far; a copy."""
+        return self.sums[_ROW["tails"]].copy()
+
+    def _grow(self, sites: int) -> None:
+        missing = sites - self.sums.shape[1]
+        if missing > 0:
+            self.sums = np.concatenate((self.sums, np.zeros((len(SUMS), missing))), axis=1)
+            self.longest_ns = np.concatenate((self.longest_ns, np.zeros(missing)))
+
+    def _keep(self, records: Records) -> None:
+        """Keep this chunk, or not: whole chunks, evenly over the window, whatever is in them."""
+        self._chunks += 1
+        if (self._chunks - 1) % self._stride:
+            return
+        self._kept.append(records.copy())
+        if len(self._kept) > _KEPT_CHUNKS:
+            self._kept = self._kept[::2]
+            self._stride *= 2
+
+    def _keep_traced(self, records: Records) -> None:
+        """Of the calls that happened in a trace, the failed and the slow ones, then the slowest few others."""
+        traced = np.flatnonzero(records["span"])
+        if len(traced) > _TRACED_PER_CHUNK:
+            marked = (records["flags"][traced] & (core.FLAG_ERROR | core.FLAG_TAIL)) != 0
+            order = np.lexsort((records["wall_ns"][traced], marked))
+            traced = traced[order[-max(_TRACED_PER_CHUNK, min(_MARKED_PER_CHUNK, int(marked.sum()))) :]]
+        if len(traced):
+            self._traced.append(records[traced])
+
+    def kept(self) -> Records:
+        """The sampled calls themselves: all of them, or an even choice where there were very many."""
+        return _joined(self._kept)
+
+    def traced(self) -> Records:
+        """The slowest calls that happened in a trace, tails among them."""
+        return _joined(self._traced)
+
+
+def _joined(parts: list[Records]) -> Records:
+    return np.concatenate(parts) if parts else np.empty(0, core.record_dtype())
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Deltas over one interval. Rows belong to `sites`; all arrays with a first axis of rows have its length."""
+    """Deltas over one interval. Rows belong to `sites`."""
 
     started_at: float  # unix seconds
     seconds: float
-    sites: tuple[core.Site, ...]  # those with calls that ended in the window, or with records
+    sites: tuple[core.Site, ...]  # those with calls that ended in the window
     counters: NDArray[np.uint64]  # (rows, len(COUNTERS)): deltas; in_flight, peak, min, max, longest are levels
     histogram: NDArray[np.uint32]  # (rows, width): deltas of the buckets low .. low+width
     low: int
-    records: NDArray[Any]  # (records,) of core.record_dtype(), sorted by row
-    rows: NDArray[np.intp]  # (records,) the row of each record
+    sums: Floats  # (len(SUMS), rows): over the sampled calls
+    longest_ns: Floats  # (rows,): longest call that left a record, 0 without one
+    records: Records  # sampled calls, at most some hundred thousand
+    rows: NDArray[np.intp]  # (len(records),): the row of each, -1 for a site without one
+    traced: Records  # the slowest calls with a trace
+    traced_rows: NDArray[np.intp]
+    drained: int  # records in all
     lost: int  # records overwritten before they were read
     metrics: tuple[dict[str, list[float]] | None, ...]  # per row: name -> [count, total, min, max]
     epoch_ns: int  # what to add to a record's start_ns for unix nanoseconds
@@ -38,6 +177,11 @@ class Window:
         """One counter of COUNTERS, for all rows."""
         column: NDArray[np.uint64] = self.counters[:, COLUMN[name]]
         return column
+
+    def sum(self, name: str) -> Floats:
+        """One of SUMS, for all rows."""
+        row: Floats = self.sums[_ROW[name]]
+        return row
 
 
 def deltas(before: NDArray[np.uint64], after: NDArray[np.uint64]) -> NDArray[np.uint64]:

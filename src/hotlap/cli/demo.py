@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group
@@ -15,11 +15,13 @@ from rich.text import Text
 
 import hotlap
 
-from ..demo import Summary, run
 from ..model import Cycle
 from ..sinks.jsonfile import FileSink
 from . import report
 from .output import console, duration, table
+
+if TYPE_CHECKING:
+    from ..demo import Summary
 
 _WINDOWS = (
     5  # in a run, so that a finding can come back; the last one is half a window and what comes over time
@@ -33,6 +35,8 @@ def demo(
     save: Annotated[Path | None, typer.Option(help="Also write the reports to this file, as JSON.")] = None,
 ) -> None:
     """Index, search and compare Python's own standard library, and report on the code that does it."""
+    from ..demo import Summary, run  # here, because the other commands need none of what it imports
+
     out = console()
     cycles: list[Cycle] = []
     file = FileSink(save) if save is not None else None

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-import hotlap
-
-from .. import config, core
+from .. import __version__, config, core
 from .output import console, digits, duration, table, version
 
 _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
@@ -74,30 +72,20 @@ def _costs() -> Iterator[tuple[str, str, str]]:
         return x
 
     probe = core.FunctionProbe(bare, core.Site(0, "doctor"))
-    bare_s = _per_call(lambda: bare(None), bare)
-    read_s = _per_call(core.now_ns, None)
-    yield "reading the clock", duration(read_s), ""
-    yield (
-        "measuring a call",
-        duration(max(0.0, _per_call(lambda: probe(None), bare) - bare_s)),
-        "over a bare call",
-    )
+    bare_s, probe_s = _per_call(lambda: bare(None)), _per_call(lambda: probe(None))
+    yield "reading the clock", duration(_per_call(core.now_ns)), "with the call from Python"
+    yield "measuring a call", duration(max(0.0, probe_s - bare_s)), "over a bare call"
 
 
-def _per_call(call: Callable[[], object], subject: object) -> float:
-    """Seconds for one call, the loop's own share taken off: the least of some runs."""
-
-    def run(function: Callable[[], object] | None) -> float:
+def _per_call(call: Callable[[], object]) -> float:
+    """Seconds for one call: the least of some runs, in a loop whose own share is left in."""
+    least = float("inf")
+    for _ in range(_RUNS):
         began = time.perf_counter()
-        if function is None:
-            for _ in range(_LOOPS):
-                pass
-        else:
-            for _ in range(_LOOPS):
-                function()
-        return time.perf_counter() - began
-
-    return (min(run(call) for _ in range(_RUNS)) - min(run(None) for _ in range(_RUNS))) / _LOOPS
+        for _ in range(_LOOPS):
+            call()
+        least = min(least, time.perf_counter() - began)
+    return least / _LOOPS
 
 
 def _python() -> Iterator[tuple[str, str, str]]:
@@ -110,11 +98,7 @@ def _python() -> Iterator[tuple[str, str, str]]:
 
 
 def _dependencies() -> Iterator[tuple[str, str, str]]:
-    yield (
-        "hotlap",
-        version("hotlap") or "not installed",
-        "" if version("hotlap") else "runs from a source tree",
-    )
+    yield "hotlap", __version__, "installed" if version("hotlap") else "runs from a source tree"
     for name in _DEPENDENCIES:
         found = version(name)
         yield name, found or "missing", "" if found else f"pip install {name}"

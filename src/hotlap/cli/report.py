@@ -68,7 +68,7 @@ def fullest(cycles: Sequence[Cycle]) -> Cycle:
 
 def scores(cycles: Sequence[Cycle]) -> Table:
     """All sites: counts over all windows, the rest from the site's last window; the most time first."""
-    numbers = ("calls", "errors", "time", "mean", "p50", "p99", "CPU", "score")
+    numbers = ("calls", "errors", "time", "p50", "p99", "CPU", "score")
     result = table("site", *numbers, "", right=numbers)
     calls: dict[str, int] = {}
     errors: dict[str, int] = {}
@@ -86,7 +86,6 @@ def scores(cycles: Sequence[Cycle]) -> Table:
             f"{calls[site]:,}",
             f"{errors[site]:,}",
             duration(total_s[site]),
-            duration(stats.mean_s),
             duration(stats.p50_s),
             duration(stats.p99_s),
             "-" if stats.cpu_percent is None else f"{digits(stats.cpu_percent)} %",
@@ -112,7 +111,7 @@ def findings(found: Sequence[Lasting]) -> Iterator[Text | Padding]:
         evidence = ", ".join(f"{name} {number(value)}" for name, value in finding.evidence.items())
         lines = [finding.summary, finding.advice, f"Evidence: {evidence}" if evidence else "", finding.gain]
         lines.append(f"Confidence {share(finding.confidence)}; in {one.windows} of {one.judged} windows.")
-        yield Padding(Text("\n".join(line for line in lines if line)), (0, 0, 1, 2))
+        yield Padding(Text("\n".join(line for line in lines if line)), (0, 0, 1, 2), expand=False)
 
 
 def cost(cycles: Sequence[Cycle]) -> list[str]:

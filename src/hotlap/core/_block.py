@@ -6,28 +6,15 @@ import math
 from types import TracebackType
 from typing import Any
 
-from ..errors import OptionError
-from ._base import (
-    COUNT,
-    NAN,
-    Block,
-    Sample,
-    Site,
-    arm,
-    count_in,
-    count_out,
-    current_task,
-    leave_record,
-    local,
-    outcome_of,
-    report_fault,
-    state,
-)
+from ..errors import HotlapError, OptionTypeError
+from ._base import Block, current_task, outcome_of, scope_now, state
+from ._sample import NAN, Sample, arm, leave_record
+from ._site import COUNT, Site, count_here, count_in, count_out
 from .record import FLAG_BLOCK
 
 
 def _enter(site: Site, size: float) -> Block:
-    scope = local.scope
+    scope = scope_now()
     block = Block()
     block.site = site
     block.scope = scope
@@ -35,7 +22,7 @@ def _enter(site: Site, size: float) -> Block:
     block.above = None
     block.tally = tally = site.tally
     block.task = current_task()
-    below = scope.site
+    below = scope.top
     sample: Sample | None = None
     if site._mode == COUNT:
         count_in(tally)
@@ -45,7 +32,7 @@ def _enter(site: Site, size: float) -> Block:
     tally.n = n
     if n >= tally.stop:
         sample = arm(site, tally, n, below, (), {}, size)
-    count_in(tally)
+    count_here(tally)
     block.sample = sample
     block.below = below
     if isinstance(below, Block):
@@ -53,8 +40,7 @@ def _enter(site: Site, size: float) -> Block:
     block.turn = scope.turn
     if block.task is None:  # in a loop the children's time belongs to whichever task runs
         block.children = scope.children
-        scope.children = 0
-    scope.site = block
+    scope.top = block
     if sample is not None:
         sample.open()
     block.begin = state.tick()
@@ -79,15 +65,12 @@ def _leave(block: Block, error: BaseException | None) -> None:
         above.below = below
     if isinstance(below, Block) and below.above is block:
         below.above = above
-    own = -1
-    if block.task is None:
-        if scope.turn == block.turn and scope.site is block:
-            own = max(0, wall - scope.children)
-            scope.children = block.children + wall
-        else:  # another coroutine may have run in between
-            scope.children += block.children
-    if scope.site is block:
-        scope.site = below
+    own = -1  # another coroutine may have run in between
+    if block.task is None and scope.turn == block.turn and scope.top is block:
+        own = max(0, wall - (scope.children - block.children))
+        scope.children = block.children + wall
+    if scope.top is block:
+        scope.top = below
     count_out(tally, wall, flags)
     if sample is not None or wall > block.site.tail_ns:
         flags |= FLAG_BLOCK
@@ -101,29 +84,16 @@ class Measurement:
     `size` is a number for the block. An exception counts as an error and goes through.
     """
 
-    __slots__ = ("__weakref__", "_block", "_more", "_name", "_options", "_site", "_size")
+    __slots__ = ("__weakref__", "_block", "_more", "_options", "_site", "_size")
 
-    def __init__(
-        self,
-        name: str,
-        /,
-        *,
-        size: Any = None,
-        type: Any = None,
-        slo: Any = None,
-        tags: Any = None,
-        sample: Any = None,
-    ) -> None:
-        site: Site | None = None
-        options: dict[str, Any] = {}
-        if type is None and slo is None and tags is None and sample is None:
-            if isinstance(name, str):
-                site = state.sites.get(name)
-        else:
-            given = {"type": type, "slo": slo, "tags": tags, "sample": sample}
-            options = {key: value for key, value in given.items() if value is not None}
-        self._name = name
-        self._size = size
+    def __init__(self, name: str, *, size: float | None = None, **options: Any) -> None:
+        if not isinstance(name, str):
+            raise OptionTypeError(f"measure name {name!r}: must be a string")
+        try:
+            self._size = NAN if size is None else float(size)
+        except (TypeError, ValueError, OverflowError):
+            raise OptionTypeError(f"measure({name!r}, size={size!r}): must be a number") from None
+        site = None if options else state.sites.get(name)
         self._options = options
         self._site: Site = state.missing(name, options) if site is None else site
         self._block: Block | None = None
@@ -131,18 +101,17 @@ class Measurement:
 
     def record(self, **numbers: float) -> None:
         """Adds each number to the site's metric of that name (count, total, min, max)."""
-        if not state.enabled:
+        for key, number in numbers.items():
+            if isinstance(number, bool) or not _is_finite(number):
+                raise OptionTypeError(f"record({key}={number!r}): must be a finite number")
+        if not state.enabled or not numbers:
             return
         site = self._site
         metrics = site.metrics
         if metrics is None:
             metrics = site.metrics = {}
         for key, number in numbers.items():
-            try:
-                value = float(number)
-            except Exception as error:
-                report_fault("record", site, error)
-                continue
+            value = float(number)
             entry = metrics.get(key)
             if entry is None:
                 entry = metrics.setdefault(key, [0, 0.0, math.inf, -math.inf])
@@ -155,20 +124,21 @@ class Measurement:
 
     def __call__(self, func: Any) -> Any:
         """As a decorator: a probe around `func` with this name and these options."""
+        name = self._site.name
         if state.decorate is None:
-            raise OptionError(f"measure({self._name!r}) as a decorator: no decorate hook is set, import hotlap first")
-        options = self._options if self._size is None else {**self._options, "size": self._size}
-        return state.decorate(self._name, options, func)
+            raise HotlapError(f"measure({name!r}): no decorator is set")
+        options = self._options if math.isnan(self._size) else {**self._options, "size": self._size}
+        return state.decorate(name, options, func)
+
+    def __repr__(self) -> str:
+        return f"measure({self._site.name!r})"
 
     def __enter__(self) -> Measurement:
         if state.enabled:
-            size = self._size
-            block = _enter(self._site, NAN if size is None else self._number(size))
-        elif self._block is None:
-            return self
+            block = _enter(self._site, self._size)
         else:
             block = Block()
-            block.tally, block.scope, block.task = None, local.scope, current_task()
+            block.tally, block.scope, block.task = None, scope_now(), current_task()
         if self._block is None:
             self._block = block
         elif self._more is None:
@@ -177,20 +147,17 @@ class Measurement:
             self._more.append(block)
         return self
 
-    def _number(self, size: Any) -> float:
-        try:
-            return float(size)
-        except Exception as error:
-            self._size = None
-            report_fault("size", self._site, error)
-            return NAN
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
         block = self._block
-        if block is None:  # entered while switched off
-            return
         if self._more:
             block = self._pick()
+        elif block is None:
+            raise HotlapError(f"measure({self._site.name!r}): exited more often than entered")
         else:
             self._block = None
         _leave(block, error)
@@ -198,7 +165,7 @@ class Measurement:
     def _pick(self) -> Block:
         """Of several open entries, the last one of this thread and task."""
         more = self._more or []
-        scope, task = local.scope, current_task()
+        scope, task = scope_now(), current_task()
         for block in reversed(more):
             if block.scope is scope and block.task is task:
                 more.remove(block)
@@ -213,6 +180,16 @@ class Measurement:
         return self.__enter__()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> None:
-        self.__exit__(kind, error, tb)
+        self.__exit__(kind, error)
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return not isinstance(number, str) and math.isfinite(number)
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -16,18 +16,9 @@ from collections.abc import Generator as GeneratorABC
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from ._base import (
-    COUNT,
-    Sample,
-    Site,
-    Tally,
-    count_in,
-    count_out,
-    leave_record,
-    local,
-    outcome_of,
-    state,
-)
+from ._base import outcome_of, scope_now, state
+from ._sample import Sample, leave_record
+from ._site import COUNT, Site, Tally, count_in, count_out
 from .record import FLAG_ASYNC, FLAG_CANCELLED, FLAG_ERROR, FLAG_GENERATOR
 
 FOLLOW_COROUTINE, FOLLOW_GENERATOR, FOLLOW_ASYNC_GENERATOR = 1, 2, 4
@@ -57,11 +48,9 @@ def _finish(
     if longest > tally.longest_ns:
         tally.longest_ns = longest
     count_out(tally, wall, flags)
-    if len(tally.pending) >= tally.lot:  # many that began before they ended
-        tally.fold_if_free()
     if sample is not None or wall > site.tail_ns:
         own = run - children if run > children else 0
-        top = local.scope.site
+        top = scope_now().top
         leave_record(site, tally, sample, top, begin, wall, own, run, longest, suspensions, flags)
 
 
@@ -77,11 +66,11 @@ def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
     send = inner.send
     value = thrown = None
     first = run = longest = suspensions = children = 0
-    top: Any = site
+    top: Any = tally
     while True:
-        scope = local.scope  # a coroutine may move to another thread between two steps
-        below, outer = scope.site, scope.children
-        scope.site, scope.children = top, children
+        scope = scope_now()  # a coroutine may move to another thread between two steps
+        below, outer = scope.top, scope.children
+        scope.top, scope.children = top, children
         scope.turn += 1
         if sample is not None:
             sample.open()
@@ -93,7 +82,7 @@ def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
             end = state.tick()
             step = end - begin
             children = scope.children
-            scope.site, scope.children = below, outer + step
+            scope.top, scope.children = below, outer + step
             scope.turn += 1
             flags = kind
             try:
@@ -111,7 +100,17 @@ def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
                 longest = step if step > longest else longest
                 try:
                     _finish(
-                        site, tally, timed, sample, first or begin, wall, run, longest, suspensions, children, flags
+                        site,
+                        tally,
+                        timed,
+                        sample,
+                        first or begin,
+                        wall,
+                        run,
+                        longest,
+                        suspensions,
+                        children,
+                        flags,
                     )
                 except RecursionError:
                     pass
@@ -119,8 +118,8 @@ def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
                 return error.value
             raise
         step = end - begin
-        top, children = scope.site, scope.children
-        scope.site, scope.children = below, outer + step
+        top, children = scope.top, scope.children
+        scope.top, scope.children = below, outer + step
         scope.turn += 1
         if sample is not None:
             sample.close()
@@ -275,7 +274,7 @@ class AsyncGenerator(_StandIn):
         self._state = _NEW
         self._running = False
         self._begin = self._wall = self._run = self._longest = self._suspensions = self._children = 0
-        self._top: Any = site
+        self._top: Any = site.tally
 
     def __aiter__(self) -> Any:
         return self
@@ -342,9 +341,9 @@ def _drive_step(inner: Any, flow: AsyncGenerator, closing: bool) -> _Steps:
     value = thrown = None
     first = 0
     while True:
-        scope = local.scope
-        below, outer = scope.site, scope.children
-        scope.site, scope.children = flow._top, flow._children
+        scope = scope_now()
+        below, outer = scope.top, scope.children
+        scope.top, scope.children = flow._top, flow._children
         scope.turn += 1
         flow._running = True
         if sample is not None:
@@ -369,8 +368,8 @@ def _drive_step(inner: Any, flow: AsyncGenerator, closing: bool) -> _Steps:
             step = end - begin
             thrown = None
             flow._running = False
-            flow._top, flow._children = scope.site, scope.children
-            scope.site, scope.children = below, outer + step
+            flow._top, flow._children = scope.top, scope.children
+            scope.top, scope.children = below, outer + step
             scope.turn += 1
             if sample is not None:
                 sample.close()

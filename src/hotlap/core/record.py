@@ -63,7 +63,7 @@ def record_dtype() -> numpy.dtype[Any]:
 
         names, formats, offsets = zip(*RECORD_LAYOUT, strict=True)
         _dtype = numpy.dtype(
-            {"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES}  # type: ignore[arg-type]
+            {"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES}
         )
     return _dtype
 

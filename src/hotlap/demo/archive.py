@@ -1,4 +1,4 @@
-"""The archive: a compressed copy of each source, kept in memory."""
+"""The archive: a compressed copy of each source and of the last answers, kept in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Archive:
     @benchmark(type="concurrent")
     def keep(self, name: str, content: bytes) -> None:
         with self._lock:
-            self._packed[name] = lzma.compress(content, preset=1)
+            self._packed[name] = lzma.compress(content)
 
     @benchmark
     def checksum(self, name: str) -> int:

@@ -21,12 +21,28 @@ create index definition_file on definition (file);
 create index word_file on word (file);
 """
 
+_PUT = """
+insert into file (path, package, length) values (?, ?, ?)
+on conflict (path) do update set package = excluded.package, length = excluded.length
+returning id
+"""
+
+_FILE = """
+select id, path, package, length,
+    (select count(*) from definition where file = file.id),
+    (select count(*) from word where file = file.id)
+from file
+where id = ?
+"""
+
 
 class File(NamedTuple):
     id: int
     path: str
     package: str
     length: int
+    definitions: int
+    words: int
 
 
 class Index:
@@ -53,13 +69,7 @@ class Index:
         """Puts a source into the index, in place of what was there under its path; gives its id."""
         path = str(source.path)
         with self._connection() as connection:
-            row = connection.execute("select id from file where path = ?", (path,)).fetchone()
-            if row is None:
-                row = connection.execute(
-                    "insert into file (path, package, length) values (?, ?, ?) returning id",
-                    (path, source.package, len(source.text)),
-                ).fetchone()
-            file: int = row[0]
+            (file,) = connection.execute(_PUT, (path, source.package, len(source.text))).fetchone()
             connection.execute("delete from definition where file = ?", (file,))
             connection.execute("delete from word where file = ?", (file,))
             connection.executemany(
@@ -76,7 +86,7 @@ class Index:
 
     @benchmark(type="i_o")
     def file(self, id: int) -> File:
-        row = self._connection().execute("select id, path, package, length from file where id = ?", (id,))
+        row = self._connection().execute(_FILE, (id,))
         return File(*row.fetchone())
 
     @benchmark(type="i_o")

@@ -20,8 +20,9 @@ class Searcher:
 
     @benchmark
     def rarity(self, word: str) -> float:
-        """The inverse document frequency of a word."""
-        among = sum(1 for vocabulary in self.vocabularies.values() if word in vocabulary)
+        """The inverse document frequency of a word, in the singular or plural."""
+        plural = f"{word}s"
+        among = sum(1 for words in self.vocabularies.values() if word in words or plural in words)
         return math.log(len(self.vocabularies) / (1 + among))
 
     @benchmark

@@ -20,6 +20,7 @@ class Growth(Rule):
 
     SAMPLES = 30
     LEAST_LOAD = 0.05  # seconds in each second
+    CREDIBLE = 6.0  # beyond, the size is not what the time depends on
     LONG_S = 0.05  # p95 from which on the growth already hurts
 
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
@@ -28,6 +29,8 @@ class Growth(Rule):
             return self.unjudged("no sizes from which a growth could be told")
         if samples < self.SAMPLES:
             return self.unjudged("{} samples, needs {}", samples, self.SAMPLES)
+        if exponent > self.CREDIBLE:
+            return self.unjudged("an exponent of {:.3g} is no credible fit", exponent)
         if exponent < limits.info:
             return self.within("time grows as size**{:.3g}, limit {:g}", exponent, limits.info)
         load = (total or 0.0) / stats.window_s if stats.window_s > 0.0 else 0.0

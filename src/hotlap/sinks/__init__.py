@@ -2,7 +2,7 @@
 
     log         structlog events                         "structlog"
     otel        OpenTelemetry spans                      "otel"
-    jsonfile    the newest cycle as a JSON file          "file"
+    jsonfile    the newest cycle, as a JSON file         "file"
     memory      the last cycles, in this process         "memory"
     call        a function of the user's
     fields      reports as flat fields, for log and otel

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 Field: TypeAlias = "str | bool | int | float"
 
-_NESTED = {"tags", "parents", "metrics", "slowest", "sinks_failed", "rules_failed", "site_memory_share"}
-_STATS = tuple(field.name for field in fields(Stats) if field.name not in _NESTED)
-_CONTEXT = tuple(field.name for field in fields(Context) if field.name not in _NESTED)
+_STATS = tuple(field.name for field in fields(Stats))
+_CONTEXT = tuple(field.name for field in fields(Context))
 _stats_values = attrgetter(*_STATS)
 _context_values = attrgetter(*_CONTEXT)
 
@@ -29,7 +28,7 @@ def of_report(report: Report) -> dict[str, Field]:
     stats, score = report.stats, report.score
     flat: dict[str, Field] = {}
     for name, value in zip(_STATS, _stats_values(stats), strict=True):
-        if value is not None:
+        if isinstance(value, (str, int, float)):  # what is nested is taken apart below, or left out
             flat[name] = value.value if isinstance(value, Enum) else value
     if score.value is not None:
         flat["score"] = score.value
@@ -86,7 +85,7 @@ def of_cycle(cycle: Cycle) -> dict[str, Field]:
         "findings": sum(len(report.findings) for report in cycle.reports),
     }
     known = zip(_CONTEXT, _context_values(context), strict=True)
-    flat.update((name, value) for name, value in known if value is not None)
+    flat.update((name, value) for name, value in known if isinstance(value, (str, int, float)))
     if context.sinks_failed:
         flat["sinks_failed"] = ",".join(context.sinks_failed)
     if context.rules_failed:

@@ -1,4 +1,4 @@
-"""The newest cycle as a JSON file, for `hotlap rules --report` and whatever else reads JSON.
+"""The newest cycle with calls as a JSON file, for `hotlap rules --report` and whatever else reads JSON.
 
 The file is replaced as a whole: a reader sees one cycle or the next, never half of one. Ids of traces and
 spans are hexadecimal text, as everywhere in OpenTelemetry; what is not finite is null.
@@ -26,10 +26,11 @@ VERSION = 1
 
 
 class FileSink:
-    """Writes each cycle over the last one at `path`. Raises OptionError where `path` can be no file."""
+    """Writes each cycle with calls over the last one. Raises OptionError for a path that can be no file."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._written = False
         if not self.path.parent.is_dir():
             raise OptionError(
                 f"report_path={str(path)!r} is in no existing directory: create {self.path.parent} first"
@@ -38,11 +39,14 @@ class FileSink:
             raise OptionError(f"report_path={str(path)!r} is a directory: give the path of a file in it")
 
     def emit(self, cycle: Cycle) -> None:
+        if not cycle.reports and self._written:
+            return  # the last cycle, at stop, is often empty: it must not take away what there is to read
         # In the same directory, so that the replacement is atomic; with the pid: a forked child has its own.
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
             part.write_text(dumps(cycle), encoding="utf-8")
             os.replace(part, self.path)
+            self._written = True
         except BaseException:
             part.unlink(missing_ok=True)
             raise

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import core
+from .. import sites as registry
 from ..model import Exemplar, Metric, Stats
 from ..options import SiteOptions
-from .histogram import means_and_deviations, quantiles, representatives
+from .histogram import RELATIVE_ERROR, means_and_deviations, quantiles, representatives
 from .relation import exponent, rank_correlation, relative_slope
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ __all__ = ["QUANTILES", "summarise", "window_quantiles"]
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 _MB_PER_PAGE = os.sysconf("SC_PAGE_SIZE") / 1e6 if hasattr(os, "sysconf") else 4096 / 1e6
-_NO_PARENT = 0xFFFF_FFFF
 _RELATED = 30  # fewer samples say nothing about a relation between two columns
+_ENOUGH = 2000  # more samples add nothing to it
 _DEFAULT = SiteOptions()
 
 
@@ -50,49 +51,37 @@ def summarise(
     """One Stats for each row of the window, in its order. `times` are the window_quantiles, if already known."""
     if times is None:
         times = window_quantiles(window)
-    sampled = _sampled(window)
-    exact = _exact(window, times)
-    result = []
-    names = {site.id: site.name for site in _all_sites()} if sampled else {}
-    for row, site in enumerate(window.sites):
-        options: SiteOptions = getattr(site.info, "options", _DEFAULT)
-        slo_s = options.slo_s if slo_for is None else slo_for(site.name, options.slo_s)
-        fields: dict[str, Any] = {key: column[row] for key, column in exact.items()}
-        if row in sampled:
-            fields.update(sampled[row])
-            calls = fields["calls"]
-            if fields["cpu_s"] is not None:
-                fields["cpu_percent"] = 100.0 * fields["cpu_s"] * calls / window.seconds
-            fields["parents"] = {
-                names.get(parent, "?"): share for parent, share in fields["parents"].items()
-            }
-        result.append(
-            Stats(
-                site=site.name,
-                type=options.type,
-                location=getattr(site.info, "location", None),
-                tags=dict(options.tags),
-                slo_s=slo_s,
-                started_at=window.started_at,
-                window_s=window.seconds,
-                metrics=_metrics(window.metrics[row]),
-                counting=site.id in counting,
-                **fields,
-            )
-        )
-    return result
+    columns = _described(window, slo_for, counting)
+    columns.update(_exact(window, times))
+    columns.update(_sampled(window))
+    return Stats.rows(columns)
 
 
-def _all_sites() -> list[core.Site]:
-    from .. import sites as registry
+def _described(
+    window: Window,
+    slo_for: Callable[[str, float | None], float | None] | None,
+    counting: frozenset[int],
+) -> dict[str, list[Any]]:
+    """What is known of the sites and the window without their numbers."""
+    sites, count = window.sites, len(window.sites)
+    options = [getattr(site.info, "options", _DEFAULT) for site in sites]
+    names = [site.name for site in sites]
+    slos = [one.slo_s for one in options]
+    return {
+        "site": names,
+        "type": [one.type for one in options],
+        "location": [getattr(site.info, "location", None) for site in sites],
+        "tags": [dict(one.tags) for one in options],
+        "slo_s": slos if slo_for is None else list(map(slo_for, names, slos)),
+        "started_at": [window.started_at] * count,
+        "window_s": [window.seconds] * count,
+        "metrics": [_metrics(given) if given else {} for given in window.metrics],
+        "counting": [site.id in counting for site in sites],
+    }
 
-    return list(registry.sites.values())
 
-
-def _metrics(given: Mapping[str, list[float]] | None) -> dict[str, Metric]:
-    if not given:
-        return {}
-    return {name: Metric(int(v[0]), *(float(x) for x in v[1:])) for name, v in list(given.items())}
+def _metrics(given: Mapping[str, list[float]]) -> dict[str, Metric]:
+    return {name: Metric(int(v[0]), float(v[1]), float(v[2]), float(v[3])) for name, v in given.items()}
 
 
 def _or_none(column: Floats) -> list[float | None]:
@@ -163,127 +152,104 @@ def _extremes(window: Window) -> tuple[Floats, Floats]:
     high = values[counts.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)]
     life_low, life_high = window.column("min_ns") / 1e9, window.column("max_ns") / 1e9
     low, high = np.clip(low, life_low, life_high), np.clip(high, life_low, life_high)
-    # The slowest calls leave records, which are exact.
-    if len(window.records):
-        walls = window.records["wall_ns"] / 1e9
-        near = np.flatnonzero(walls >= high[window.rows] * (1 - 0.02))
-        exact_high = np.zeros(len(high))
-        np.maximum.at(exact_high, window.rows[near], walls[near])
-        high = np.where(exact_high > 0, exact_high, high)
+    # The slowest call has mostly left a record, which is exact; it is the one when it lies in the outermost bucket.
+    near = window.longest_ns / 1e9 >= high * (1 - 2 * RELATIVE_ERROR)
+    high = np.where(near, window.longest_ns / 1e9, high)
     return np.where(some, low, np.nan), np.where(some, high, np.nan)
 
 
-def _sampled(window: Window) -> dict[int, dict[str, Any]]:
-    """What the records say, for each row that has any."""
-    records, rows = window.records, window.rows
-    if len(records) == 0:
-        return {}
+def _sampled(window: Window) -> dict[str, list[Any]]:
+    """What the records say."""
     count = len(window.sites)
-    flags = records["flags"]
-    random = (flags & core.FLAG_EVIDENCE) != 0
-    tails = np.bincount(rows[(flags & core.FLAG_TAIL) != 0], minlength=count)
-    r, row = (records, rows) if random.all() else (records[random], rows[random])
-    weight = r["weight"].astype(np.float64)
-    samples = np.bincount(row, minlength=count)
-    total_weight = np.bincount(row, weight, count)
-
-    def mean(values: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Floats:
-        """Weighted mean of `values` for each row; NaN where there is none."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if mask is None:
-                result: Floats = np.bincount(row, weight * values, count) / total_weight
-                return result
-            w = np.where(mask, weight, 0.0)
-            result = np.bincount(row, w * values, count) / np.bincount(row, w, count)
-            return result
-
-    wall = r["wall_ns"].astype(np.float64)
-    cpu_ns = r["cpu_ns"].astype(np.float64)
-    own_ns = r["own_ns"].astype(np.float64)
-    run_ns = r["run_ns"].astype(np.float64)
-    minor = r["minor_faults"].astype(np.float64)
-    has_cpu, has_own = cpu_ns >= 0, own_ns >= 0
-    cpu, faults = mean(cpu_ns, None if has_cpu.all() else has_cpu), mean(minor)
-    own, own_of = (
-        (mean(own_ns), mean(run_ns))
-        if has_own.all()
-        else (mean(own_ns, has_own), mean(run_ns, has_own))
-    )
+    total = window.sum
+    calls = window.column("calls").astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cpu_fraction = cpu / (mean(wall) if has_cpu.all() else mean(wall, has_cpu))
-        own_fraction = own / own_of
-        variance = mean(minor * minor) - faults * faults
-    columns = {
-        "cpu_s": cpu / 1e9,
-        "cpu_fraction": np.minimum(cpu_fraction, 1.0),
-        "own_s": own / 1e9,
-        "own_fraction": np.minimum(own_fraction, 1.0),
-        "gc_s": mean(r["gc_ns"]) / 1e9,
-        "voluntary": mean(r["voluntary"]),
-        "involuntary": mean(r["involuntary"]),
-        "minor_faults": faults,
-        "major_faults": mean(r["major_faults"]),
-        "memory_mb": faults * _MB_PER_PAGE,
-        "memory_mb_std": np.sqrt(np.maximum(variance, 0.0)) * _MB_PER_PAGE,
-    }
-    made = {key: _or_none(column) for key, column in columns.items()}
-    parents = _parents(row, r["parent"], weight, total_weight)
-    slowest = _slowest(window)
-    starts = np.searchsorted(row, np.arange(count + 1))
-    peaks = window.column("in_flight_peak")
-    sized = np.bincount(row[np.isfinite(r["size"])], minlength=count)
-    result: dict[int, dict[str, Any]] = {}
-    for index in np.flatnonzero(samples + tails):
-        fields: dict[str, Any] = {key: column[index] for key, column in made.items()}
-        fields["samples"], fields["tail_samples"] = int(samples[index]), int(tails[index])
-        fields["parents"] = parents.get(index, {})
-        fields["slowest"] = slowest.get(index, ())
-        mine = slice(starts[index], starts[index + 1])
-        if peaks[index] > 1 and samples[index] >= _RELATED:
-            fields.update(_crowding(r["in_flight"][mine], wall[mine]))
-        if sized[index] >= _RELATED:
-            fields["size_exponent"] = exponent(r["size"][mine], wall[mine])
-        result[int(index)] = fields
-    return result
+        weight = total("weight")
+        cpu_s = total("cpu_ns") / total("cpu_weight") / 1e9
+        faults = total("minor_faults") / weight
+        variance = total("minor_faults_squared") / weight - faults * faults
+        columns = {
+            "cpu_s": cpu_s,
+            "cpu_fraction": np.minimum(total("cpu_ns") / total("cpu_of"), 1.0),
+            "cpu_percent": 100.0 * cpu_s * calls / window.seconds,
+            "own_s": total("own_ns") / total("own_weight") / 1e9,
+            "own_fraction": np.minimum(total("own_ns") / total("own_of"), 1.0),
+            "gc_s": total("gc_ns") / weight / 1e9,
+            "voluntary": total("voluntary") / weight,
+            "involuntary": total("involuntary") / weight,
+            "minor_faults": faults,
+            "major_faults": total("major_faults") / weight,
+            "memory_mb": faults * _MB_PER_PAGE,
+            "memory_mb_std": np.sqrt(np.maximum(variance, 0.0)) * _MB_PER_PAGE,
+        }
+    made: dict[str, list[Any]] = {name: _or_none(column) for name, column in columns.items()}
+    made["samples"] = total("samples").astype(np.int64).tolist()
+    made["tail_samples"] = total("tails").astype(np.int64).tolist()
+    made["parents"] = _parents(window)
+    made["slowest"] = _slowest(window)
+    for name in ("in_flight_correlation", "in_flight_p", "in_flight_slope", "size_exponent"):
+        made[name] = [None] * count
+    _relate(window, made)
+    return made
 
 
-def _crowding(in_flight: NDArray[Any], wall: Floats) -> dict[str, float]:
-    """How wall time goes with the calls in flight at entry."""
-    found = rank_correlation(in_flight.astype(np.float64), wall)
-    slope = relative_slope(in_flight.astype(np.float64), wall)
-    if found is None or slope is None:
-        return {}
-    return {"in_flight_correlation": found[0], "in_flight_p": found[1], "in_flight_slope": slope}
+def _relate(window: Window, made: dict[str, list[Any]]) -> None:
+    """Fill in how wall time goes with the calls in flight at entry, and with size, where that can be told."""
+    crowded = window.column("in_flight_peak") > 1
+    sized = np.isfinite(window.records["size"])
+    has_size = np.bincount(window.rows[sized & (window.rows >= 0)], minlength=len(crowded)) >= _RELATED
+    wanted = (crowded | has_size) & (window.sum("samples") >= _RELATED)
+    if not wanted.any():
+        return
+    mine = np.flatnonzero(wanted[window.rows] & (window.rows >= 0))
+    mine = mine[np.argsort(window.rows[mine], kind="stable")]
+    rows = window.rows[mine]
+    for row in np.flatnonzero(wanted):
+        part = mine[np.searchsorted(rows, row) : np.searchsorted(rows, row, "right")]
+        if len(part) < _RELATED:
+            continue
+        records = window.records[part[:: len(part) // _ENOUGH + 1]]
+        wall = records["wall_ns"].astype(np.float64)
+        if crowded[row]:
+            in_flight = records["in_flight"].astype(np.float64)
+            found, slope = rank_correlation(in_flight, wall), relative_slope(in_flight, wall)
+            if found is not None and slope is not None:
+                made["in_flight_correlation"][row], made["in_flight_p"][row] = found
+                made["in_flight_slope"][row] = slope
+        if has_size[row]:
+            made["size_exponent"][row] = exponent(records["size"], wall)
 
 
-def _parents(
-    row: NDArray[np.intp], parent: NDArray[Any], weight: Floats, total: Floats
-) -> dict[int, dict[int, float]]:
-    """Share of a site's calls that were made in each parent site, by ids."""
-    known = parent != _NO_PARENT
+def _parents(window: Window) -> list[dict[str, float]]:
+    """Share of each site's calls that were made in each parent site."""
+    result: list[dict[str, float]] = [{} for _ in window.sites]
+    parents = window.records["parent"]
+    known = (parents != core.NO_PARENT) & (window.rows >= 0)
     if not known.any():
-        return {}
-    keys, where = np.unique(row[known].astype(np.uint64) << np.uint64(32) | parent[known], return_inverse=True)
+        return result
+    weight = window.records["weight"].astype(np.float64)
+    counted = window.rows >= 0
+    totals = np.bincount(window.rows[counted], weight[counted], len(window.sites))
+    keys = window.rows[known].astype(np.uint64) << np.uint64(32) | parents[known]
+    pairs, where = np.unique(keys, return_inverse=True)
     sums = np.bincount(where, weight[known])
-    result: dict[int, dict[int, float]] = {}
-    for key, share in zip(keys.tolist(), sums.tolist(), strict=True):
-        index = key >> 32
-        result.setdefault(index, {})[key & 0xFFFF_FFFF] = share / float(total[index])
+    names = {site.id: site.name for site in registry.sites.values()}
+    for pair, share in zip(pairs.tolist(), sums.tolist(), strict=True):
+        row = pair >> 32
+        result[row][names.get(pair & 0xFFFF_FFFF, "?")] = share / float(totals[row])
     return result
 
 
-def _slowest(window: Window, most: int = 5) -> dict[int, tuple[Exemplar, ...]]:
+def _slowest(window: Window, most: int = 5) -> list[tuple[Exemplar, ...]]:
     """The slowest calls with a trace, tails among them: here no estimate is made."""
-    traced = np.flatnonzero(window.records["span"])
-    if len(traced) == 0:
-        return {}
-    order = traced[np.lexsort((-window.records["wall_ns"][traced].astype(np.int64), window.rows[traced]))]
-    result: dict[int, list[Exemplar]] = {}
-    for index in order:
-        mine = result.setdefault(int(window.rows[index]), [])
-        if len(mine) < most:
-            record = window.records[index]
-            mine.append(
+    result: list[tuple[Exemplar, ...]] = [()] * len(window.sites)
+    rows, records = window.traced_rows, window.traced
+    order = np.lexsort((-records["wall_ns"].astype(np.int64), rows))
+    for index in order[rows[order] >= 0]:
+        row = rows[index]
+        if len(result[row]) < most:
+            record = records[index]
+            result[row] += (
                 Exemplar(
                     trace_id=int(record["trace_hi"]) << 64 | int(record["trace_lo"]),
                     span_id=int(record["span"]),
@@ -291,6 +257,6 @@ def _slowest(window: Window, most: int = 5) -> dict[int, tuple[Exemplar, ...]]:
                     wall_s=int(record["wall_ns"]) / 1e9,
                     error=bool(record["flags"] & core.FLAG_ERROR),
                     tail=bool(record["flags"] & core.FLAG_TAIL),
-                )
+                ),
             )
-    return {row: tuple(found) for row, found in result.items()}
+    return result

@@ -1,0 +1,476 @@
+"""Sites and their exact counters.
+
+Short durations are counted by the nanosecond, the others wait in a list: both are folded into totals and histogram by
+the hundred, or when somebody reads, so a read sees every call that has ended.
+
+Threads. CPython with a GIL lets another thread in only after a call and at the end of a loop, so `x.n += 1` and
+"compare, then store" without a call between are whole. On free-threaded builds the counting is under a lock.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import OptionError, OptionTypeError
+from ._base import FREE_THREADED, NEVER, REAL_CLOCK, state
+from .record import FLAG_CANCELLED, FLAG_ERROR
+
+COUNT, TIME = 1, 2
+COUNTERS = (
+    "calls",
+    "timed",
+    "errors",
+    "cancelled",
+    "total_ns",
+    "min_ns",
+    "max_ns",
+    "in_flight",
+    "in_flight_peak",
+    "run_ns",
+    "suspensions",
+    "longest_ns",
+    "started",
+)
+# Durations folded at once, so that it takes some 10 us: fewer when they are spread over many buckets.
+LOT, LOT_SPREAD, SPREAD = 256, 128, 40
+SHORT = 1024  # ns
+LOOK = 2**29  # arm() is asked at least once in so many calls: the numbers compared stay short for longer
+
+# Held while durations are folded. Users' threads only try it; reentrant, since a signal handler may read.
+fold_lock = threading.RLock()
+count_lock = threading.Lock()  # free-threaded builds only
+all_sites: weakref.WeakValueDictionary[int, Site] = weakref.WeakValueDictionary()
+all_probes: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+# ---- histogram buckets -------------------------------------------------------------------------------------------
+
+BUCKETS = 1550
+BUCKET_FIRST = -957
+
+
+def _borders() -> list[int]:
+    """The largest whole number of ns in each bucket: floor(10**9 * 2**((index + BUCKET_FIRST) / 32)); 0 in bucket 0.
+
+    Exact: the 32 borders of one octave come from integer square roots with 20 bits to spare, the others by shifts.
+    """
+    octave = []
+    for step in range(32):
+        root = (10**288 << step) << (20 * 32)
+        for _ in range(5):
+            root = math.isqrt(root)
+        octave.append(root)
+    ups = (divmod(index + BUCKET_FIRST, 32) for index in range(1, BUCKETS))
+    return [0, *(octave[step] >> (20 - up) for up, step in ups)]
+
+
+UPPER = _borders()
+
+
+def bucket_index(ns: int) -> int:
+    """The histogram bucket, 0 to BUCKETS - 1, that counts a duration of `ns` nanoseconds."""
+    return min(bisect_left(UPPER, ns), BUCKETS - 1)
+
+
+_BUCKET_OF_SHORT = [bucket_index(ns) for ns in range(SHORT)]
+
+
+def _random_unit() -> float:
+    """splitmix64 (Steele, Lea, Flood 2014), uniform in (0, 1]: the native core's, and no import of `random`."""
+    state.random = z = (state.random + 0x9E3779B97F4A7C15) & NEVER
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & NEVER
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & NEVER
+    z ^= z >> 31
+    return ((z >> 11) + 1.0) / 9007199254740992.0
+
+
+# ---- sites -------------------------------------------------------------------------------------------------------
+
+
+class Tally:
+    """What a site counted in this process. A forked child gets a new one: calls begun before count in the old."""
+
+    __slots__ = (
+        "cancelled",
+        "counted",
+        "due",
+        "errors",
+        "histogram",
+        "landed",
+        "limit",
+        "longest_ns",
+        "lot",
+        "max_ns",
+        "min_ns",
+        "n",
+        "peak",
+        "pending",
+        "run_ns",
+        "short",
+        "site",
+        "stop",
+        "suspensions",
+        "tail",
+        "timed",
+        "total_ns",
+    )
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.tail = 2**30 - 1  # the lower of tail_ns and of what an int of one digit holds: a quicker compare
+        self.n = 0  # numbers timed calls, for the sampler; never reset
+        self.landed = 0  # with n: n - landed calls are in flight
+        self.due = NEVER  # number of the next sampled call
+        self.stop = 0  # arm() is asked from this number on
+        self.lot = LOT_SPREAD
+        self.limit = 0
+        self.short: list[int] = []
+        self.zero()
+
+    @property
+    def flying(self) -> int:
+        """Calls in flight."""
+        return self.n - self.landed
+
+    def zero(self) -> None:
+        self.peak = self.flying
+        self.pending: list[int] = []
+        self.short[:] = [0] * len(self.short)
+        self.histogram: dict[int, int] | None = None
+        self.counted = self.timed = self.errors = self.cancelled = 0
+        self.total_ns = self.max_ns = self.run_ns = self.suspensions = self.longest_ns = 0
+        self.min_ns = NEVER
+
+    def fold(self) -> None:
+        """Fold one lot of pending durations; `fold_lock` is held."""
+        lot = self.pending[: self.lot]
+        del self.pending[: len(lot)]  # the others only append
+        if not lot:
+            return
+        lot.sort()
+        if lot[0] < 0:  # a clock that was set back
+            lot = [max(0, ns) for ns in lot]
+        histogram, start, end, buckets, bucket = self._histogram(), 0, len(lot), 0, BUCKETS
+        while start < end:
+            bucket += 1  # durations of a site lie close together: often the next bucket is not empty
+            if bucket >= BUCKETS or UPPER[bucket] < lot[start]:
+                bucket = bucket_index(lot[start])
+            stop = bisect_right(lot, UPPER[bucket], start) if bucket < BUCKETS - 1 else end
+            if stop > start:
+                buckets += 1
+                histogram[bucket] += stop - start
+                start = stop
+        self.lot = LOT_SPREAD if buckets > SPREAD else LOT
+        self.timed += end
+        self.total_ns += sum(lot)
+        if lot[0] < self.min_ns:
+            self.min_ns = lot[0]
+        if lot[-1] > self.max_ns:
+            self.max_ns = lot[-1]
+        if lot[0] < SHORT and not self.short:
+            self.short = [0] * SHORT
+            self.set_limit()
+
+    def fold_short(self) -> None:
+        """Fold what was counted by the nanosecond; `fold_lock` is held."""
+        short = self.short
+        if not any(short):
+            return
+        histogram, total, timed, low, high = self._histogram(), 0, 0, SHORT, 0
+        for ns, count in enumerate(short):
+            if count:
+                short[ns] -= count
+                histogram[_BUCKET_OF_SHORT[ns]] += count
+                timed += count
+                total += count * ns
+                high = ns
+                if ns < low:
+                    low = ns
+        self.timed += timed
+        self.total_ns += total
+        if low < self.min_ns:
+            self.min_ns = low
+        if high > self.max_ns:
+            self.max_ns = high
+
+    def _histogram(self) -> dict[int, int]:
+        if self.histogram is None:
+            self.histogram = defaultdict(int)
+        return self.histogram
+
+    def fold_all(self) -> None:
+        """Fold all that has been counted; `fold_lock` is held."""
+        self.fold_short()
+        for _ in range(-(-len(self.pending) // LOT_SPREAD)):
+            self.fold()
+
+    def fold_if_free(self) -> None:
+        """Fold one lot, unless a reader is at it: for users' threads, which never wait."""
+        if fold_lock.acquire(False):
+            try:
+                self.fold()
+            finally:
+                fold_lock.release()
+
+    def set_limit(self) -> None:
+        """Durations below `limit` are counted in `short`, with no further look: they are no tail either."""
+        # A fake clock may run backwards, and -1 is an index.
+        self.limit = min(SHORT, self.site.tail_ns + 1) if self.short and state.tick is REAL_CLOCK else 0
+
+
+class Site:
+    """Exact counters of one instrumented function or block, and when its next call is sampled."""
+
+    __slots__ = (
+        "__weakref__",
+        "_mode",
+        "_tail_ns",
+        "first",
+        "forced",
+        "id",
+        "info",
+        "metrics",
+        "name",
+        "probability",
+        "quota",
+        "size_of",
+        "taken",
+        "tally",
+        "weight",
+    )
+
+    def __init__(self, id: int, name: str, info: object = None) -> None:
+        self.id = id
+        self.name = name
+        self.info: Any = info
+        self._mode = TIME
+        self._tail_ns = NEVER
+        self.size_of: Callable[..., float | None] | None = None
+        self.metrics: dict[str, list[float]] | None = None
+        self.probability = 1.0
+        self.quota = 200
+        self.taken = 0
+        self.first = 10
+        self.forced = False  # the drawn gap is that of one of the first calls
+        self.weight = 1.0  # 1 / probability when the gap was drawn
+        self.tally = Tally(self)
+        self._draw(self.tally)
+        all_sites[id_of(self)] = self
+
+    def __repr__(self) -> str:
+        return f"<Site {self.id} {self.name!r}: {self.read()[0]} calls>"
+
+    @property
+    def mode(self) -> int:
+        """COUNT or TIME."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: int) -> None:
+        if mode not in (COUNT, TIME):
+            raise OptionError(f"site mode {mode!r}: must be COUNT (1) or TIME (2)")
+        self._mode = int(mode)
+        for probe in probes():
+            if probe._self_site is self:
+                probe._switch()
+
+    @property
+    def tail_ns(self) -> int:
+        """Calls slower than this leave a record."""
+        return self._tail_ns
+
+    @tail_ns.setter
+    def tail_ns(self, ns: int) -> None:
+        if not 0 <= ns <= NEVER:
+            raise OverflowError(f"tail_ns {ns!r}: must lie between 0 and 2**64 - 1")
+        self._tail_ns = ns
+        self.tally.tail = min(ns, 2**30 - 1)
+        self.tally.set_limit()
+
+    def sample(self, probability: float, quota: int, first: int | None = None) -> None:
+        """Set the sampling of the coming window; a probability of 0 means never. The gap is drawn anew."""
+        if not 0 <= probability <= 1:
+            raise OptionError(f"sampling probability {probability!r}: must lie between 0 and 1")
+        if quota < 1:
+            raise OptionError(f"sampling quota {quota!r}: must be at least 1")
+        if first is not None:
+            if first < 0:
+                raise OptionError(f"first calls {first!r}: must not be negative")
+            self.first = first
+        self.probability = float(probability)
+        self.quota = quota
+        self.taken = 0
+        if first is not None or not self.forced:
+            self._draw(self.tally)
+
+    def _draw(self, tally: Tally) -> None:
+        """Draw the gap to the next sampled call.
+
+        Geometric gaps give every call the same chance whatever the calls' rhythm, and forget their past: drawing anew
+        when the probability changes keeps the weights 1/probability exact (Horvitz and Thompson 1952).
+        """
+        probability = self.probability
+        self.forced = self.first > 0
+        gap: float = 0
+        weight = 1.0
+        if self.forced:
+            self.first -= 1
+        elif probability <= 0:
+            gap = NEVER
+        elif probability < 1:
+            weight = 1 / probability
+            gap = math.floor(math.log(_random_unit()) / math.log1p(-probability))
+        self.weight = weight
+        tally.due = tally.n + 1 + int(min(gap, NEVER))
+        tally.stop = min(tally.due, tally.n + LOOK)
+
+    def take(self, tally: Tally) -> None:
+        """A call was taken as a sample: beyond the quota the probability halves, then the next gap is drawn."""
+        self.taken += 1
+        beyond = self.taken - self.quota
+        if beyond >= 0 and beyond % max(1, self.quota // 2) == 0:
+            self.probability /= 2
+        self._draw(tally)
+
+    def read(self) -> tuple[int, ...]:
+        """The exact counters in the order of COUNTERS."""
+        with fold_lock:
+            t = self.tally
+            t.fold_all()
+            calls, flying = t.timed + t.counted, t.flying
+            return (
+                calls,
+                t.timed,
+                t.errors,
+                t.cancelled,
+                t.total_ns,
+                t.min_ns,
+                t.max_ns,
+                flying,
+                t.peak,
+                t.run_ns,
+                t.suspensions,
+                t.longest_ns,
+                calls + flying,
+            )
+
+    def histogram(self) -> list[int]:
+        """The BUCKETS counts of the duration histogram."""
+        counts = [0] * BUCKETS
+        for bucket, count in self.touched():
+            counts[bucket] = count
+        return counts
+
+    def touched(self) -> list[tuple[int, int]]:
+        """(bucket, count) of the buckets that are not empty."""
+        with fold_lock:
+            self.tally.fold_all()
+            return list((self.tally.histogram or {}).items())
+
+    def take_peak(self) -> int:
+        """The peak of calls in flight since the last take_peak()."""
+        tally = self.tally
+        peak = tally.peak
+        tally.peak = tally.flying
+        return peak
+
+    def clear(self) -> None:
+        """Set all counters to zero; calls in flight go on and count when they end."""
+        with fold_lock:
+            self.tally.zero()
+            self.metrics = None
+
+    def reborn(self) -> None:
+        """After a fork, in the child."""
+        self.tally = Tally(self)
+        self.tail_ns = self._tail_ns
+        self.metrics = None
+        self._draw(self.tally)
+
+
+id_of = id  # Site's own constructor argument shadows the builtin
+
+
+def make_site(name: str, options: Mapping[str, object]) -> Site:
+    """Stands in for the recorder's hook until there is one: a site for each new name."""
+    if not isinstance(name, str):
+        raise OptionTypeError(f"measure name {name!r}: must be a string")
+    site = state.sites.get(name)
+    if site is None:
+        site = state.sites[name] = Site(len(state.sites), name)
+    return site
+
+
+def probes() -> list[Any]:
+    return [probe for probe in (ref() for ref in all_probes.valuerefs()) if probe is not None]
+
+
+def sites() -> list[Site]:
+    return [site for site in (ref() for ref in all_sites.valuerefs()) if site is not None]
+
+
+state.missing = make_site
+
+
+# ---- one call, where it is not written out for speed ---------------------------------------------------------------
+
+
+def number(tally: Tally) -> int:
+    """Counts a timed call in, and numbers it."""
+    if FREE_THREADED:
+        count_lock.acquire()
+    n = tally.n + 1
+    tally.n = n
+    if FREE_THREADED:
+        count_lock.release()
+    return n
+
+
+def count_here(tally: Tally) -> None:
+    """For a call that is counted in: it may be the most at once so far."""
+    if tally.n - tally.landed > tally.peak:
+        tally.peak = tally.n - tally.landed
+
+
+def count_in(tally: Tally) -> None:
+    if FREE_THREADED:
+        count_lock.acquire()
+    tally.landed -= 1
+    count_here(tally)
+    if FREE_THREADED:
+        count_lock.release()
+
+
+def count_back(tally: Tally) -> None:
+    """It was no call: what it returned is one, when that ends."""
+    if FREE_THREADED:
+        count_lock.acquire()
+    tally.landed += 1
+    if FREE_THREADED:
+        count_lock.release()
+
+
+def count_out(tally: Tally, wall: int | None, flags: int) -> None:
+    """The call is over; `wall` is None when it was not timed."""
+    if FREE_THREADED:
+        count_lock.acquire()
+    tally.landed += 1
+    if flags:
+        if flags & FLAG_ERROR:
+            tally.errors += 1
+        if flags & FLAG_CANCELLED:
+            tally.cancelled += 1
+    if wall is None:
+        tally.counted += 1
+    else:
+        tally.pending.append(wall)
+    if FREE_THREADED:
+        count_lock.release()
+    if len(tally.pending) >= tally.lot:
+        tally.fold_if_free()
