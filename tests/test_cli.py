@@ -13,7 +13,7 @@ from opentelemetry import trace
 from rich.console import Console
 
 import hotlap
-from hotlap import cli, core
+from hotlap import cli, core, monitor
 from hotlap.cli import demo as demo_command
 from hotlap.cli import doctor, output, report
 from hotlap.cli.config import as_text
@@ -24,6 +24,12 @@ from hotlap.model import BenchmarkResult, Context, Cycle, Finding, Report, Score
 from hotlap.sinks.jsonfile import FileSink
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command sets when it starts the recorder is not left to the next test."""
+    monkeypatch.setattr(monitor, "_options", {})
 
 
 @pytest.fixture
@@ -281,6 +287,17 @@ class TestOutput:
         assert output.console().width == 90
 
 
+    def test_a_place_is_as_short_as_it_is_still_found(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Relative to here, else to where Python finds modules, else as it is."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", ["", "/somewhere/lib"])
+        assert output.near(f"{tmp_path}/app/pay.py:12") == "app/pay.py:12"
+        assert output.near("/somewhere/lib/shop/pay.py:3") == "shop/pay.py:3"
+        assert output.near("/elsewhere/pay.py:3") == "/elsewhere/pay.py:3"
+
+
 class TestReport:
     def test_a_finding_lasts_when_most_judged_windows_have_it(self) -> None:
         """Half of the judged windows are enough; windows that could not be judged do not count."""
@@ -318,8 +335,6 @@ class TestReport:
             "2",
             "15",
             "s",
-            "500",
-            "ms",
             "400",
             "ms",
             "2",
@@ -340,9 +355,12 @@ class TestReport:
         """Mean and worst share of a core, the budget, the longest cycle, and what was lost."""
         cycles = [cycle(1, overhead_fraction=0.001), cycle(2, overhead_fraction=0.003), cycle(3)]
         assert report.cost(cycles) == [
-            "0.2 % of one core on average, 0.3 % at most (budget 1 %)",
+            "0.2 % of one core on average, 0.3 % in the worst window (budget 1 %)",
             "3 cycles, the longest 3 ms; 15 records read, 3 lost",
         ]
+        bare = Report(Stats(site="x", counting=True), Score(None, None))
+        counted = Cycle(number=1, started_at=0, window_s=1, reports=(bare,), context=Context())
+        assert report.cost([counted])[-1].endswith("counted and not timed for a while: x")
         assert report.cost([]) == ["nothing was measured: there was no cycle"]
 
     def test_the_fullest_cycle_has_the_most_sites_then_calls(self) -> None:
@@ -429,6 +447,14 @@ class TestDemo:
         assert code == 2
         assert "none" in err
 
+    def test_a_python_without_sqlite_is_told(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Some builds lack sqlite3 or lzma: one line, no traceback."""
+        for name in [name for name in sys.modules if name.startswith("hotlap.demo")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "sqlite3", None)
+        code, _, err = run("demo")
+        assert (code, err) == (1, "hotlap: the demo needs sqlite3, which this Python was built without\n")
+
     def test_with_recording_off_it_says_so(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         """No report is no empty table."""
         monkeypatch.setattr(hotlap, "start", lambda **config: None)
@@ -436,7 +462,9 @@ class TestDemo:
         monkeypatch.setattr("hotlap.demo.run", lambda seconds, done, after_round: after_round())
         code, out, _ = run("demo", "--seconds", "0.1")
         assert code == 0
-        assert "Nothing was recorded: is HOTLAP_DISABLED set?" in out
+        assert "Nothing was recorded: the log says what failed." in out
+        monkeypatch.setenv("HOTLAP_DISABLED", "1")
+        assert "Nothing was recorded: HOTLAP_DISABLED is set." in run("demo", "--seconds", "0.1")[1]
 
     def test_ctrl_c_ends_it_with_the_report(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was measured until then is shown."""
@@ -454,7 +482,7 @@ class TestDemo:
     def test_on_a_terminal_there_is_a_live_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The busiest sites as they are now."""
         with hotlap.measure("shown live"):
-            pass
+            sum(range(300_000))  # the table has room for the busiest alone
         assert "shown live" in text(demo_command._live_table())
         console = Console(force_terminal=True, width=120)
         with (

@@ -14,8 +14,10 @@ Importing hotlap starts nothing and imports neither numpy nor structlog nor Open
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+from . import core
 from .errors import HotlapError
 from .options import BenchmarkType
 from .probe import benchmark, disable, enable, measure, restore
@@ -67,6 +69,10 @@ _LATER = {
     "monitor": ("SiteSnapshot", "configure", "flush", "running", "snapshot", "start", "stop"),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
+
+
+if hasattr(os, "register_at_fork"):  # what a child counts is its own, whether it starts the aggregator or not
+    os.register_at_fork(after_in_child=core.after_fork)
 
 
 def __getattr__(name: str) -> Any:

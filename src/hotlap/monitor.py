@@ -21,16 +21,18 @@ import numpy as np
 from . import config as configuration
 from . import core, sinks
 from . import sites as registry
+from .errors import HotlapError
 from .model import Context, Cycle, Report, Score, Stats, TailCall
-from .process import Process
-from .recorder import Recorder
+from .process import Process, process_age_s
+from .recorder import Readings, Recorder
 from .rules import PROCESS_SITE, RuleFailure, Rules
 from .score import Scorer
 from .stats.histogram import quantiles
 from .stats.summary import summarise, window_quantiles
+from .window import TAIL_CALLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .config import Config
     from .window import Window
@@ -45,7 +47,7 @@ _STOP_S = 1.0  # how long stop() waits for the thread
 
 @dataclass(frozen=True, slots=True)
 class SiteSnapshot:
-    """The exact counters of one site since the process began. Times in ns; quantiles in seconds, within 1.1 %."""
+    """The exact counters of one site since the process began. Times in ns; quantiles in s, within 1.1 %."""
 
     calls: int
     timed: int
@@ -62,9 +64,9 @@ class SiteSnapshot:
 class Monitor:
     """One recorder with its thread, rules and sinks. `cycle()` may be called by any thread."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, readings: Readings | None = None) -> None:
         self.config = config
-        self.recorder = Recorder(config)
+        self.recorder = Recorder(config, readings)
         self.scorer = Scorer(config)
         self.rules = Rules(config)
         self._rules_failed: tuple[str, ...] = ()
@@ -78,39 +80,51 @@ class Monitor:
         self._cycle_lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._failed = False
+        self._cycling: int | None = None  # the thread that is in a cycle
+        self.failures: dict[str, int] = {}  # what raised, and how often
 
     # -- life ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         self.recorder.start()
-        self._run_thread()
+        try:
+            self._run_thread()
+        except RuntimeError:  # no more threads can be started
+            self.recorder.stop()
+            raise
 
     def _run_thread(self) -> None:
-        self._wake.clear()
-        self._thread = threading.Thread(target=self._run, name="hotlap", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="hotlap", daemon=True)
+        thread.start()
+        self._thread = thread
 
-    def stop(self) -> None:
-        """End the thread, run a last cycle, close the sinks. Returns within about a second."""
+    def stop(self, successor: Monitor | None = None) -> None:
+        """End the thread, run a last cycle, close the sinks but those of the successor.
+
+        Returns within about a second, unless a sink takes longer for the last cycle.
+        """
         self._wake.set()
+        self.recorder.stop()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(_STOP_S)
-        if thread is None or not thread.is_alive():
+        stuck = thread is not None and thread.is_alive()
+        if not stuck and self._cycling != threading.get_ident():  # a sink may be what stops us
             self._safe_cycle()
-        self.recorder.stop()
+        self.recorder.governor.release()
+        going_on = [sink.sink for sink in successor.sinks] if successor is not None else []
         for sink in self.sinks:
-            sink.close()
+            if not any(sink.sink is one for one in going_on):
+                sink.close()
 
     def after_fork(self) -> None:
-        """In a child: the thread is gone and the counters are the parent's."""
+        """In a child, after the core: the thread is gone and what was read is the parent's."""
         was_running = self._thread is not None
         self._begin()
         self.recorder.after_fork()
         if was_running:
             self._run_thread()
-            _stop_with_multiprocessing()
+            _stop_with_multiprocessing(self)
 
     # -- the loop --------------------------------------------------------------------------------------------
 
@@ -122,59 +136,75 @@ class Monitor:
                 return
             if time.monotonic() >= next_cycle:
                 self._safe_cycle()
-                # From now, not from when it was due: after a suspended laptop there is one cycle, not a hundred.
-                next_cycle = max(next_cycle + self.config.interval, time.monotonic())
+                # What was missed is not made up for: a process that was stopped has one cycle, not a hundred.
+                next_cycle += self.config.interval
+                next_cycle = max(next_cycle, time.monotonic() + self.config.interval / 2)
             else:
-                self._safe_drain()
+                self._safely("draining the ring", self._drain)
 
-    def _safe_drain(self) -> None:
-        try:
-            with self._cycle_lock:
-                self.recorder.drain()
-        except Exception:
-            self._log_failure("draining the ring")
+    def _drain(self) -> None:
+        with self._cycle_lock:
+            cpu_before = time.thread_time_ns()
+            self.recorder.drain()
+            self.recorder.governor.spend(time.thread_time_ns() - cpu_before)
 
     def _safe_cycle(self) -> None:
-        try:
-            self.cycle()
-        except Exception:
-            self._log_failure("a cycle")
+        self._safely("a cycle", self.cycle)
 
-    def _log_failure(self, what: str) -> None:
-        if not self._failed:
-            self._failed = True
-            logger.exception("%s failed; further failures are not logged", what)
+    def _safely(self, what: str, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except (Exception, SystemExit):  # a sink that exits ends the sink's cycle, not the host
+            self.failures[what] = self.failures.get(what, 0) + 1
+            if self.failures[what] == 1:
+                logger.exception("%s failed; further failures are counted, not logged", what)
 
     def cycle(self) -> Cycle:
-        """One round: cut the window, make the reports, hand them to the sinks."""
+        """One round: cut the window, make the reports, hand them to the sinks.
+
+        Raises HotlapError in a sink, where it would wait for itself.
+        """
+        if self._cycling == threading.get_ident():
+            raise HotlapError("flush() was called by a sink, within a cycle: use the reports it is given")
         with self._cycle_lock:
-            cpu_before, start = time.thread_time_ns(), time.perf_counter()
-            window = self.recorder.cut()
-            times = window_quantiles(window)
-            governor = self.recorder.governor
-            stats = summarise(window, times, self.config.slo_for, governor.counting)
-            context = self.process.context(
-                window,
-                overhead_fraction=governor.overhead_fraction,
-                budget=self.config.budget,
-                sinks_failed=tuple(sink.name for sink in self.sinks if sink.off),
-                rules_failed=self._rules_failed,
-            )
-            reports = self._reports(stats, context, window.seconds)
-            self.number += 1
-            cycle = Cycle(
-                number=self.number,
-                started_at=window.started_at,
-                window_s=window.seconds,
-                reports=reports,
-                context=context,
-                cost_s=time.perf_counter() - start,
-                tail_calls=_tail_calls(window) if self.config.tail_spans else (),
-            )
-            for sink in self.sinks:
-                sink.emit(cycle)
-            governor.adapt(window, times[:, 3], float(time.thread_time_ns() - cpu_before))
-            return cycle
+            self._cycling = threading.get_ident()
+            cpu_before = time.thread_time_ns()
+            try:
+                return self._cycle()
+            finally:
+                self.recorder.governor.spend(time.thread_time_ns() - cpu_before)
+                self._cycling = None
+
+    def _cycle(self) -> Cycle:
+        start = time.perf_counter()
+        window = self.recorder.cut()
+        times = window_quantiles(window)
+        governor = self.recorder.governor
+        governor.measure(window)
+        stats = summarise(window, times, self.config.slo_for, governor.counting)
+        if self._thread is not None:  # else nobody would bring back what it switches off
+            governor.adapt(window, times[:, 3:5])
+        context = self.process.context(
+            window,
+            overhead_fraction=governor.overhead_fraction,
+            budget=self.config.budget,
+            sinks_failed=tuple(sink.name for sink in self.sinks if sink.off),
+            rules_failed=self._rules_failed,
+        )
+        reports = self._reports(stats, context, window.seconds)
+        self.number += 1
+        cycle = Cycle(
+            number=self.number,
+            started_at=window.started_at,
+            window_s=window.seconds,
+            reports=reports,
+            context=context,
+            cost_s=time.perf_counter() - start,
+            tail_calls=_tail_calls(window) if self.config.tail_spans else (),
+        )
+        for sink in self.sinks:
+            sink.emit(cycle)
+        return cycle
 
     def _reports(self, stats: list[Stats], context: Context, window_s: float) -> tuple[Report, ...]:
         """A report for each site, and one for the process when there is something to say about it."""
@@ -201,11 +231,11 @@ class Monitor:
         return tuple(reports)
 
 
-def _tail_calls(window: Window, most: int = 1000) -> tuple[TailCall, ...]:
-    """Slow or failed calls that happened in a trace, the slowest first, at most a thousand of them."""
+def _tail_calls(window: Window) -> tuple[TailCall, ...]:
+    """Slow or failed calls that happened in a trace, the slowest first, at most TAIL_CALLS of them."""
     records, rows = window.traced, window.traced_rows
     chosen = np.flatnonzero(((records["flags"] & (core.FLAG_TAIL | core.FLAG_ERROR)) != 0) & (rows >= 0))
-    chosen = chosen[np.argsort(-records["wall_ns"][chosen].astype(np.int64), kind="stable")][:most]
+    chosen = chosen[np.argsort(-records["wall_ns"][chosen].astype(np.int64), kind="stable")][:TAIL_CALLS]
     return tuple(
         TailCall(
             site=window.sites[rows[index]].name,
@@ -225,6 +255,9 @@ def _tail_calls(window: Window, most: int = 1000) -> tuple[TailCall, ...]:
 
 _monitor: Monitor | None = None
 _running = False
+_readings = Readings(
+    start_ns=core.now_ns() - int(process_age_s() * 1e9)
+)  # the first window is as old as the process
 _options: dict[str, Any] = {}
 _lock = threading.RLock()
 
@@ -237,8 +270,8 @@ def running() -> bool:
 def start(**options: Any) -> None:
     """Start the background aggregator: `hotlap.start(interval=5, sinks=["structlog"])`.
 
-    Options are the fields of `hotlap config`. Starting again with no options, or with those that are already in
-    force, does nothing; other options take effect at once. Raises OptionError or OptionTypeError.
+    Options are the fields of `hotlap config`. Starting again with no options, or with those that are already
+    in force, does nothing; other options take effect at once. Raises OptionError or OptionTypeError.
     """
     global _monitor, _running
     with _lock:
@@ -246,9 +279,9 @@ def start(**options: Any) -> None:
         config = configuration.load(wanted)
         if _running and _monitor is not None and _monitor.config == config:
             return
-        made = Monitor(config)  # before anything is stopped: bad options leave all as it was
+        made = Monitor(config, _readings)  # before anything is stopped: bad options leave all as it was
         if _running and _monitor is not None:
-            _monitor.stop()
+            _monitor.stop(made)
         _options.clear()
         _options.update(wanted)
         _monitor = made
@@ -256,6 +289,7 @@ def start(**options: Any) -> None:
         _running = True
         atexit.unregister(stop)
         atexit.register(stop)
+        _stop_with_multiprocessing()
 
 
 def stop() -> None:
@@ -285,7 +319,7 @@ def flush() -> list[Report]:
     global _monitor
     with _lock:
         if _monitor is None:
-            _monitor = Monitor(configuration.load(_options))
+            _monitor = Monitor(configuration.load(_options), _readings)
         monitor = _monitor
     return list(monitor.cycle().reports)
 
@@ -327,18 +361,28 @@ def _after_fork_in_child() -> None:
         if _monitor is not None:
             _monitor.after_fork()
         else:
-            core.after_fork()
+            _readings.forget()
     except Exception:
         logger.exception("hotlap could not begin anew in a forked child")
 
 
-def _stop_with_multiprocessing() -> None:
-    """Children of multiprocessing leave by os._exit, past atexit: their own finalizers give the last flush."""
+def _stop_with_multiprocessing(forked: Monitor | None = None) -> None:
+    """Children of multiprocessing leave by os._exit, past atexit: their own finalizers give the last flush.
+
+    Just after the fork those are still to be cleared: then it waits for multiprocessing's own hooks.
+    """
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.Finalize(None, stop, exitpriority=100)
+    if util is None:
+        return
+    if forked is not None:
+        util.register_after_fork(forked, _stop_with_multiprocessing_later)
+    elif sys.modules["multiprocessing.process"].parent_process() is not None:
+        util.Finalize(None, stop, exitpriority=1)
+
+
+def _stop_with_multiprocessing_later(_: Monitor) -> None:
+    _stop_with_multiprocessing()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-

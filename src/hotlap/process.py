@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from .model import Context
 if TYPE_CHECKING:
     from .window import Window
 
-__all__ = ["Process"]
+__all__ = ["Process", "process_age_s"]
 
 _WINDOWS = 60  # how far back memory is looked at
 _TREND_WINDOWS = 8  # fewer carry no trend
@@ -21,12 +22,24 @@ _PAIRS_ALIKE = 0.95  # share of the pairs of windows that must agree on the dire
 
 
 def theil_sen(times: list[float], values: list[float]) -> tuple[float, float]:
-    """Slope, and the share of the pairs with the slope's sign (Theil 1950, Sen 1968)."""
+    """Slope, and the share of the pairs with the slope's sign (Theil 1950, Sen 1968); (0, 0) without pairs.
+
+    Pairs whose time did not go on are left out: the wall clock may have been set back between them.
+    """
     t, y = np.asarray(times), np.asarray(values)
     first, second = np.triu_indices(len(t), 1)
-    slopes = (y[second] - y[first]) / (t[second] - t[first])
-    slope = float(np.median(slopes))
+    passed, grown = t[second] - t[first], y[second] - y[first]
+    slopes = grown[passed > 0] / passed[passed > 0]
+    slope = float(np.median(slopes)) if len(slopes) else 0.0
     return slope, float(np.mean(np.sign(slopes) == np.sign(slope))) if slope else 0.0
+
+
+def process_age_s() -> float:
+    """How long this process has been running; 0 where that cannot be told."""
+    try:
+        return max(time.time() - float(psutil.Process().create_time()), 0.0)
+    except (psutil.Error, OSError):
+        return 0.0
 
 
 class Process:
@@ -37,9 +50,15 @@ class Process:
         self._memory: deque[tuple[float, float]] = deque(maxlen=_WINDOWS)
         self._cpu_before = self._cpu()
 
-    def _cpu(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+    def _cpu(self) -> tuple[float, float]:
+        """CPU seconds of the process so far, and the time of the reading."""
+        return time.process_time(), time.monotonic()
+
+    def _rss_mb(self) -> float | None:
+        try:
+            return float(self._process.memory_info().rss) / 1e6
+        except (psutil.Error, OSError):  # /proc may be closed to us
+            return None
 
     def context(
         self,
@@ -51,11 +70,11 @@ class Process:
         rules_failed: tuple[str, ...],
     ) -> Context:
         """The context of the window that has just been cut."""
-        rss_mb = self._process.memory_info().rss / 1e6
-        self._memory.append((window.started_at + window.seconds, rss_mb))
-        cpu = self._cpu()
-        cpu_percent = 100.0 * (cpu - self._cpu_before) / window.seconds
-        self._cpu_before = cpu
+        rss_mb = self._rss_mb()
+        if rss_mb is not None:
+            self._memory.append((window.started_at + window.seconds, rss_mb))
+        (cpu_before, before), (cpu, now) = self._cpu_before, self._cpu()
+        self._cpu_before = cpu, now
         slope, growth = self._trend()
         names = [site.name for site in window.sites]
         return Context(
@@ -63,8 +82,8 @@ class Process:
             rss_slope_mb_s=slope,
             rss_growth_mb=growth,
             rss_windows=len(self._memory),
-            process_cpu_percent=max(cpu_percent, 0.0),
-            cpus=_cpus(),
+            process_cpu_percent=100.0 * (cpu - cpu_before) / (now - before) if now > before else None,
+            cpus=self._cpus(),
             records_lost=window.lost,
             records=window.drained,
             overhead_fraction=overhead_fraction,
@@ -82,19 +101,17 @@ class Process:
             return None, None
         times, values = (list(column) for column in zip(*self._memory, strict=True))
         growth = values[-1] - values[0]
-        if len(values) < _TREND_WINDOWS or times[-1] <= times[0]:
+        if len(values) < _TREND_WINDOWS:
             return None, growth
         slope, alike = theil_sen(times, values)
         return (slope if alike >= _PAIRS_ALIKE else None), growth
 
-
-def _cpus() -> int:
-    """CPUs that this process may run on."""
-    affinity = getattr(psutil.Process(), "cpu_affinity", None)
-    try:
-        return len(affinity()) if affinity is not None else psutil.cpu_count() or 1
-    except psutil.Error:
-        return psutil.cpu_count() or 1
+    def _cpus(self) -> int:
+        """CPUs that this process may run on."""
+        try:
+            return len(self._process.cpu_affinity() or ()) or 1
+        except (AttributeError, psutil.Error, OSError):  # not on every system
+            return psutil.cpu_count() or 1
 
 
 def _memory_shares(window: Window) -> dict[str, float]:

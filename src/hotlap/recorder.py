@@ -1,7 +1,7 @@
-"""Recorder: reads sites and ring, and cuts time into windows. The one owner of the core's hooks while it runs.
+"""Recorder: reads sites and ring, and cuts time into windows. While it runs, the core's hooks are its own.
 
-Nothing here waits for a user's thread or makes one wait: counters are copied under the interpreter's own lock in
-microseconds, records are drained without it.
+Nothing here waits for a user's thread or makes one wait: counters are copied under the interpreter's own lock
+in microseconds, records are drained without it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from .config import Config
 
-__all__ = ["Recorder"]
+__all__ = ["Readings", "Recorder"]
 
 logger = logging.getLogger("hotlap")
 
@@ -34,35 +35,62 @@ _CALLS = core.COUNTERS.index("calls")
 
 def active_trace() -> tuple[int, int, int] | None:
     """Trace id (high, low 64 bits) and span id that are active here, when OpenTelemetry is in use at all."""
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
+    current_span = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
+    if current_span is None:  # not imported, or another thread is at it
         return None
-    context = trace.get_current_span().get_span_context()
+    context = current_span().get_span_context()
     if not context.is_valid or not context.trace_flags.sampled:  # nobody keeps an unsampled trace
         return None
     return context.trace_id >> 64, context.trace_id & 0xFFFF_FFFF_FFFF_FFFF, context.span_id
 
 
+class Readings:
+    """The last reading of every site: where the next window begins.
+
+    It outlives the recorder that took it, so that changed options never report a call twice.
+    """
+
+    def __init__(self, start_ns: int | None = None) -> None:
+        self.forget()
+        if start_ns is not None:
+            self.start_ns = start_ns
+
+    def forget(self) -> None:
+        """The state of a process that has seen nothing yet."""
+        self.lock = threading.Lock()  # held while a window is cut; no user's thread comes here
+        self.start_ns = core.now_ns()
+        self.counters: NDArray[np.uint64] = np.zeros((0, len(core.COUNTERS)), np.uint64)
+        # Mostly never touched: the kernel gives memory to the pages with counts alone.
+        self.histogram: NDArray[np.uint32] = np.zeros((0, core.BUCKETS), np.uint32)
+
+    def grow(self, count: int) -> None:
+        """Make room for `count` sites."""
+        missing = count - len(self.counters)
+        if missing > 0:
+            fresh = np.zeros((missing, len(core.COUNTERS)), np.uint64)
+            self.counters = np.concatenate((self.counters, fresh))
+        if count > len(self.histogram):
+            # Room for twice as many, so that a program that keeps making sites does not copy each time.
+            grown = np.zeros((2 * count, core.BUCKETS), np.uint32)
+            touched = np.flatnonzero(self.histogram.any(axis=0))
+            if len(touched):
+                span = slice(touched[0], touched[-1] + 1)
+                grown[: len(self.histogram), span] = self.histogram[:, span]
+            self.histogram = grown
+
+
 class Recorder:
     """Ring, readings and sampling of this process. `start` installs it, `stop` takes it out again."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, readings: Readings | None = None) -> None:
         self.config = config
         self.ring = core.Ring(config.ring_capacity)
         self.governor = Governor(config)
+        self.readings = readings or Readings()
         self.faults: dict[str, int] = {}
         self._logged: set[tuple[str, int]] = set()
-        self._forget()
-
-    def _forget(self) -> None:
-        """The state of a process that has seen nothing yet."""
-        self._counters: NDArray[np.uint64] = np.zeros((0, len(core.COUNTERS)), np.uint64)
-        # Mostly never touched: the kernel gives memory to the pages with counts alone.
-        self._histogram: NDArray[np.uint32] = np.zeros((0, core.BUCKETS), np.uint32)
         self._tally = Tally()
         self._lost = 0
-        self._wall_start = time.time()
-        self._mono_start = core.now_ns()
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -74,7 +102,7 @@ class Recorder:
         core.set_ring(self.ring)
         if core.on_gc not in gc.callbacks:
             gc.callbacks.append(core.on_gc)
-        self.governor.prepare(registry.sites.values())
+        self.governor.prepare(list(registry.sites.values()))
 
     def stop(self) -> None:
         core.set_ring(None)
@@ -84,13 +112,14 @@ class Recorder:
             gc.callbacks.remove(core.on_gc)
 
     def after_fork(self) -> None:
-        """In a child: counters, ring and readings begin anew; what the parent saw is the parent's."""
-        core.after_fork()
-        self._forget()
+        """In a child, after the core: ring and readings begin anew; what the parent saw is the parent's."""
+        self.readings.forget()
+        self._tally = Tally()
+        self._lost = self.ring.lost
         self.governor.forget()
 
     def _fault(self, kind: str, site: core.Site | None, error: BaseException) -> None:
-        """A function of the user's failed in the core, which has switched it off: counted, and logged once."""
+        """A function of the user's failed, and the core has switched it off: counted, and logged once."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
         key = (kind, site.id if site is not None else -1)
         if key in self._logged:
@@ -109,7 +138,7 @@ class Recorder:
     # -- reading ---------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Reduce what is in the ring. Called more often than windows are cut, so that the ring can be small."""
+        """Reduce what is in the ring: more often than windows are cut, so that the ring can be small."""
         dtype = core.record_dtype()
         before = self._tally.tails()
         for _ in range(2 * self.ring.capacity // CHUNK + 1):  # calls go on meanwhile: not for ever
@@ -121,80 +150,77 @@ class Recorder:
 
     def cut(self) -> Window:
         """Close the window that began with the last cut, and begin the next."""
+        with self.readings.lock:
+            return self._cut()
+
+    def _cut(self) -> Window:
         self.drain()
         core.calibrate()
-        sites = list(registry.sites.values())
-        self._grow(len(sites))
-        counters = np.empty((len(sites), len(core.COUNTERS)), np.uint64)
-        scratch = np.empty((min(_CHUNK, max(len(sites), 1)), core.BUCKETS), np.uint64)
-        active: list[NDArray[np.intp]] = []
-        parts: list[tuple[int, NDArray[np.uint32]]] = []
-        for start in range(0, len(sites), _CHUNK):
-            chunk = sites[start : start + _CHUNK]
-            stop = start + len(chunk)
-            low, high = core.collect(chunk, counters[start:stop], scratch[: len(chunk)], True)
-            rows = np.flatnonzero(counters[start:stop, _CALLS] != self._counters[start:stop, _CALLS])
-            if len(rows) == 0:
-                continue
-            now = scratch[rows, low:high].astype(np.uint32)
-            active.append(rows + start)
-            # Modulo 2**32 the difference is right for up to four thousand million calls a window.
-            parts.append((low, now - self._histogram[rows + start, low:high]))
-            self._histogram[rows + start, low:high] = now
-        mono, wall = core.now_ns(), time.time()
-        seconds = max((mono - self._mono_start) / 1e9, 1e-9)
-        delta = deltas(self._counters, counters)
-        row_sites = np.concatenate(active) if active else np.empty(0, np.intp)
-        low, histogram = _stack(parts)
+        sites, counters, rows, low, histogram = self._read()
+        now_ns, wall = core.now_ns(), time.time()
+        seconds = max((now_ns - self.readings.start_ns) / 1e9, 1e-9)
+        delta = deltas(self.readings.counters, counters)[rows]
+        self.readings.counters, self.readings.start_ns = counters, now_ns
         tally, self._tally = self._tally, Tally()
-        row_of = _row_of([sites[index] for index in row_sites], tally.sums.shape[1])
-        ids = np.flatnonzero(row_of >= 0)
-        sums = np.zeros((len(tally.sums), len(row_sites)))
-        longest = np.zeros(len(row_sites))
-        known = ids[ids < tally.sums.shape[1]]
-        sums[:, row_of[known]] = tally.sums[:, known]
-        longest[row_of[known]] = tally.longest_ns[known]
+        ring_lost, self._lost = self._lost, self.ring.lost
+        active = tuple(sites[row] for row in rows)
+        row_of = _row_of(active, tally.sums.shape[1])
+        ids = np.flatnonzero(row_of[: tally.sums.shape[1]] >= 0)  # of the active sites with records
+        sums, longest, longest_run = (
+            np.zeros((len(tally.sums), len(rows))),
+            np.zeros(len(rows)),
+            np.zeros(len(rows)),
+        )
+        sums[:, row_of[ids]] = tally.sums[:, ids]
+        longest[row_of[ids]] = tally.longest_ns[ids]
+        longest_run[row_of[ids]] = tally.longest_run_ns[ids]
         records, traced = tally.kept(), tally.traced()
-        lost = self.ring.lost
-        window = Window(
+        return Window(
             started_at=wall - seconds,
             seconds=seconds,
-            sites=tuple(sites[row] for row in row_sites),
-            counters=delta[row_sites],
+            sites=active,
+            counters=delta,
             histogram=histogram,
             low=low,
             sums=sums,
             longest_ns=longest,
+            longest_run_ns=longest_run,
             records=records,
             rows=row_of[records["site"]],
             traced=traced,
             traced_rows=row_of[traced["site"]],
             drained=tally.count,
-            lost=lost - self._lost,
-            metrics=tuple(_take_metrics(sites[row]) for row in row_sites),
+            lost=self._lost - ring_lost,
+            metrics=tuple(_take_metrics(site) for site in active),
             epoch_ns=time.time_ns() - core.now_ns(),
         )
-        self._counters, self._lost = counters, lost
-        self._wall_start, self._mono_start = wall, mono
-        return window
 
-    def _grow(self, count: int) -> None:
-        missing = count - len(self._counters)
-        if missing > 0:
-            fresh = np.zeros((missing, len(core.COUNTERS)), np.uint64)
-            self._counters = np.concatenate((self._counters, fresh))
-        if count > len(self._histogram):
-            # Room for twice as many, so that a program that keeps making sites does not copy each time.
-            grown = np.zeros((2 * count, core.BUCKETS), np.uint32)
-            if len(self._histogram):
-                touched = np.flatnonzero(self._histogram.any(axis=0))
-                if len(touched):
-                    span = slice(touched[0], touched[-1] + 1)
-                    grown[: len(self._histogram), span] = self._histogram[:, span]
-            self._histogram = grown
+    def _read(self) -> tuple[list[core.Site], NDArray[np.uint64], NDArray[np.intp], int, NDArray[np.uint32]]:
+        """All sites and their counters now; of those with calls since the last reading, where they are among
+        the sites and the deltas of their histograms, from bucket `low` on."""
+        sites = list(registry.sites.values())
+        self.readings.grow(len(sites))
+        before, histogram = self.readings.counters, self.readings.histogram
+        counters = np.empty((len(sites), len(core.COUNTERS)), np.uint64)
+        scratch = np.empty((min(_CHUNK, max(len(sites), 1)), core.BUCKETS), np.uint64)
+        active: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
+        parts: list[tuple[int, NDArray[np.uint32]]] = []
+        for start in range(0, len(sites), _CHUNK):
+            chunk = sites[start : start + _CHUNK]
+            stop = start + len(chunk)
+            low, high = core.collect(chunk, counters[start:stop], scratch[: len(chunk)], True)
+            rows = np.flatnonzero(counters[start:stop, _CALLS] != before[start:stop, _CALLS])
+            if len(rows) == 0:
+                continue
+            now = scratch[rows, low:high].astype(np.uint32)
+            active.append(rows + start)
+            # Modulo 2**32 the difference is right for up to four thousand million calls a window.
+            parts.append((low, now - histogram[rows + start, low:high]))
+            histogram[rows + start, low:high] = now
+        return sites, counters, np.concatenate(active), *_stack(parts)
 
 
-def _row_of(sites: list[core.Site], ids: int) -> NDArray[np.intp]:
+def _row_of(sites: tuple[core.Site, ...], ids: int) -> NDArray[np.intp]:
     """The row of each site id, -1 for those without one."""
     numbers = np.fromiter((site.id for site in sites), np.intp, len(sites))
     row_of = np.full(max(ids, int(numbers.max(initial=-1)) + 1), -1, np.intp)

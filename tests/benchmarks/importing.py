@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -42,4 +43,7 @@ def run(rounds: int = ROUNDS) -> list[Row]:
 
 def _import_ms(module: str) -> float:
     command = [sys.executable, "-c", _TIMED.format(module=module)]
-    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout) / 1e6
+    # As in use: with byte code on disk, whatever the shell says.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return int(done.stdout) / 1e6

@@ -15,6 +15,8 @@ from rich.text import Text
 
 import hotlap
 
+from ..config import load
+from ..errors import HotlapError
 from ..model import Cycle
 from ..sinks.jsonfile import FileSink
 from . import report
@@ -35,7 +37,10 @@ def demo(
     save: Annotated[Path | None, typer.Option(help="Also write the reports to this file, as JSON.")] = None,
 ) -> None:
     """Index, search and compare Python's own standard library, and report on the code that does it."""
-    from ..demo import Summary, run  # here, because the other commands need none of what it imports
+    try:
+        from ..demo import Summary, run  # here, because the other commands need none of what it imports
+    except ModuleNotFoundError as error:
+        raise HotlapError(f"the demo needs {error.name}, which this Python was built without") from None
 
     out = console()
     cycles: list[Cycle] = []
@@ -52,9 +57,8 @@ def demo(
     _show(out, done, time.monotonic() - started, cycles)
     if file is not None and cycles:
         file.emit(report.fullest(cycles))
-        out.print(
-            f"\nReports of one window written to {save}. Next: hotlap rules --report {save} --site NAME"
-        )
+        out.print(f"\nReports of one window are in {save}. What each rule says about a site:")
+        out.print(f"  hotlap rules --report {save} --site NAME", soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -112,11 +116,14 @@ def _live_table() -> Any:
 def _show(out: Console, done: Summary, took_s: float, cycles: list[Cycle]) -> None:
     out.print(f"\n{_done(done)}, in {duration(took_s)}.")
     if not any(cycle.reports for cycle in cycles):
-        out.print("Nothing was recorded: is HOTLAP_DISABLED set?")
+        off = load().disabled
+        out.print(
+            "Nothing was recorded: " + ("HOTLAP_DISABLED is set." if off else "the log says what failed.")
+        )
         return
-    out.print("\n[bold]Sites[/bold] (calls, errors and time: the whole run; the rest: the last window)")
+    out.print("\n[bold]Sites[/bold] (calls, errors and time: the whole run; the rest: the last window)\n")
     out.print(report.scores(cycles))
-    out.print("[bold]Findings[/bold] (from measurement alone)\n")
+    out.print("\n[bold]Findings[/bold] (from measurement alone)\n")
     for paragraph in report.findings(report.lasting(cycles)):
         out.print(paragraph)
     out.print("[bold]The recorder's own cost[/bold]")

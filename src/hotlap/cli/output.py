@@ -24,13 +24,21 @@ def console() -> Console:
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     """An empty table with these columns, the ones in `right` aligned to the right."""
-    result = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    result = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for column in columns:
         if column in right:
             result.add_column(column, justify="right", no_wrap=True)
         else:
             result.add_column(column, overflow="fold")
     return result
+
+
+def near(location: str) -> str:
+    """A place in the source as short as it is still found: from here, or from where Python finds modules."""
+    for start in (os.getcwd(), *sys.path):
+        if start and location.startswith(start.rstrip(os.sep) + os.sep):
+            return location[len(start.rstrip(os.sep)) + 1 :]
+    return location
 
 
 def version(distribution: str) -> str | None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..model import BenchmarkResult, Cycle, Finding, Report
-from .output import digits, duration, number, share, table
+from .output import digits, duration, near, number, share, table
 
 _SHOWN_FROM = 25.0  # severity: a rule's info limit
 _STYLES = {
@@ -106,7 +106,7 @@ def findings(found: Sequence[Lasting]) -> Iterator[Text | Padding]:
             (f"{finding.level} {finding.severity:.0f}", style),
             f"  {finding.rule}  ",
             (finding.site, "bold"),
-            (f"  {finding.location}" if finding.location else "", "dim"),
+            (f"  {near(finding.location)}" if finding.location else "", "dim"),
         )
         evidence = ", ".join(f"{name} {number(value)}" for name, value in finding.evidence.items())
         lines = [finding.summary, finding.advice, f"Evidence: {evidence}" if evidence else "", finding.gain]
@@ -119,13 +119,27 @@ def cost(cycles: Sequence[Cycle]) -> list[str]:
     if not cycles:
         return ["nothing was measured: there was no cycle"]
     context = cycles[-1].context
-    fractions = [c.context.overhead_fraction for c in cycles if c.context.overhead_fraction is not None]
+    # A last window of a few milliseconds says little about a share of time: it weighs little, is no maximum.
+    longest = max(cycle.window_s for cycle in cycles)
+    measured = [
+        (cycle.context.overhead_fraction, cycle.window_s)
+        for cycle in cycles
+        if cycle.context.overhead_fraction is not None
+    ]
+    seconds = sum(window_s for _, window_s in measured)
+    mean = sum(fraction * window_s for fraction, window_s in measured) / seconds if seconds else None
+    most = max((fraction for fraction, window_s in measured if 2 * window_s >= longest), default=None)
     records = sum(cycle.context.records for cycle in cycles)
     lost = sum(cycle.context.records_lost for cycle in cycles)
     slowest = max(cycle.cost_s for cycle in cycles)
-    mean = sum(fractions) / len(fractions) if fractions else None
-    return [
-        f"{share(mean)} of one core on average, {share(max(fractions, default=None))} at most "
+    counting = sorted({report.site for cycle in cycles for report in cycle.reports if report.stats.counting})
+    lines = [
+        f"{share(mean)} of one core on average, {share(most)} in the worst window "
         f"(budget {share(context.budget)})",
         f"{len(cycles)} cycles, the longest {duration(slowest)}; {records:,} records read, {lost:,} lost",
     ]
+    if counting:
+        lines.append(
+            f"to stay within the budget, these were counted and not timed for a while: {', '.join(counting)}"
+        )
+    return lines

@@ -1,7 +1,7 @@
 """The hot path: probes, blocks, sites, the ring and the clock. One of two cores, picked here once.
 
-`_native` is written in C, `_python` is its twin: the same names, the same behaviour. HOTLAP_CORE=native or python
-forces one; NAME says which is in use and REASON why.
+`_native` is written in C, `_python` is its twin: the same names, the same behaviour. HOTLAP_CORE=native or
+python forces one; NAME says which is in use and REASON why.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _EITHER = (
 
 
 def _pick(wanted: str) -> tuple[Any, str]:
-    """The core module and the reason for it. Raises CoreError when the one that was asked for is not there."""
+    """The core module and the reason for it. Raises CoreError when a forced one is not there."""
     forced = f"HOTLAP_CORE={wanted}"
     if wanted == "python":
         return importlib.import_module("._python", __name__), forced
@@ -76,8 +76,8 @@ def _pick(wanted: str) -> tuple[Any, str]:
     except (ImportError, LayoutError) as error:
         if wanted == "native":
             raise CoreError(
-                f"{forced}: the native core cannot be used ({error}): install hotlap where there is a C compiler, "
-                "or unset HOTLAP_CORE"
+                f"{forced}: the native core cannot be used ({error}): install hotlap where there is a "
+                "C compiler, or unset HOTLAP_CORE"
             ) from error
         python = importlib.import_module("._python", __name__)
         return python, f"the native core cannot be used: {error}"

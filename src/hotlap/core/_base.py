@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -60,10 +61,11 @@ class State:
 
 
 class Scope:
-    """The innermost measured call that a thread is in: its tally (or open block), and its children's time so far.
+    """The innermost measured call that a thread is in: its tally (or open block), and its children's time so
+    far.
 
-    `turn` counts the steps of coroutines on this thread: when it has moved on inside a block, somebody else may have
-    run there.
+    `turn` counts the steps of coroutines on this thread: when it has moved on inside a block, somebody else
+    may have run there.
     """
 
     __slots__ = ("children", "thread", "top", "turn")
@@ -76,8 +78,9 @@ class Scope:
 
 
 class Block:
-    """One entry of a `with measure()` block. Blocks of tasks that interleave may end in any order, so those that are
-    open on a thread form a list that each can leave from the middle."""
+    """One entry of a `with measure()` block. Blocks of tasks that interleave may end in any order, so those
+    that are open on a thread form a list that each can leave from the middle.
+    """
 
     __slots__ = (
         "above",
@@ -140,10 +143,8 @@ def outcome_of(error: BaseException) -> int:
 def report_fault(kind: str, site: Site | None, error: Exception) -> None:
     """Tells the fault hook that a function of the user's failed. It will not be called again."""
     if state.fault is not None:
-        try:
+        with contextlib.suppress(Exception):
             state.fault(kind, site, error)
-        except Exception:
-            pass
 
 
 def new_scope() -> Scope:

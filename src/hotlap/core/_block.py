@@ -31,7 +31,11 @@ def _enter(site: Site, size: float) -> Block:
     n = tally.n + 1
     tally.n = n
     if n >= tally.stop:
-        sample = arm(site, tally, n, below, (), {}, size)
+        try:
+            sample = arm(site, tally, n, below, (), {}, size)
+        except BaseException:
+            tally.room += 1
+            raise
     count_here(tally)
     block.sample = sample
     block.below = below
@@ -78,10 +82,11 @@ def _leave(block: Block, error: BaseException | None) -> None:
 
 
 class Measurement:
-    """Measures a block of code as the site `name`: `with measure("rerank", size=len(docs)) as m: m.record(rows=17)`.
+    """Measures a block of code as the site `name`: `with measure("rerank", size=len(docs)) as m:
+    m.record(rows=17)`.
 
-    Also `async with`, and a decorator. One object may be entered several times, nested, in threads and in tasks.
-    `size` is a number for the block. An exception counts as an error and goes through.
+    Also `async with`, and a decorator. One object may be entered several times, nested, in threads and in
+    tasks. `size` is a number for the block. An exception counts as an error and goes through.
     """
 
     __slots__ = ("__weakref__", "_block", "_more", "_options", "_site", "_size")
@@ -117,9 +122,9 @@ class Measurement:
                 entry = metrics.setdefault(key, [0, 0.0, math.inf, -math.inf])
             entry[0] += 1
             entry[1] += value
-            if value < entry[2]:
+            if value < entry[2]:  # noqa: PLR1730 - min() would let another thread in before the store
                 entry[2] = value
-            if value > entry[3]:
+            if value > entry[3]:  # noqa: PLR1730
                 entry[3] = value
 
     def __call__(self, func: Any) -> Any:

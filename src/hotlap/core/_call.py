@@ -14,10 +14,10 @@ from ._site import COUNT, Site, Tally, count_back, count_here, count_in, count_o
 from .record import FLAG_ERROR
 
 
-def _failed(
+def _failed(  # noqa: PLR0917 - passed by position: keywords cost more
     tally: Tally, sample: Sample | None, top: Any, begin: int, wall: int, children: int, error: BaseException
 ) -> None:
-    """Counts a call that ended in an exception. Raises RecursionError before it has counted, or not at all."""
+    """Counts a call that ended in an exception. Raises RecursionError before it counted, or not at all."""
     flags = outcome_of(error)
     count_out(tally, wall, flags)
     site = tally.site
@@ -32,9 +32,11 @@ def _failed(
 
 
 def _timed(fn: Callable[..., Any], tally: Tally) -> Callable[..., Any]:
-    """The closure that a timed call goes through: every line of it, and every free variable, is paid by every call.
+    """The closure that a timed call goes through: every line of it, and every free variable, is paid by every
+    call.
 
-    Nothing is called between the counting and the `try`, so that no signal handler's exception can come in between.
+    Nothing is called between the counting and the `try`, so that no signal handler's exception can come in
+    between.
     """
     tick = state.tick
 
@@ -49,15 +51,21 @@ def _timed(fn: Callable[..., Any], tally: Tally) -> Callable[..., Any]:
             try:
                 sample = arm(tally.site, tally, n, scope.top, args, kwargs)
             except BaseException:
-                tally.landed += 1
+                tally.room += 1
                 raise
             if sample is not None:
-                return _sampled(fn, tally, sample, args, kwargs)
+                try:
+                    return _sampled(fn, tally, sample, args, kwargs)
+                except RecursionError:
+                    if not sample.begun:
+                        tally.room += 1
+                    raise
         top = scope.top
         outer = scope.children
         scope.top = tally
-        if n - tally.landed > tally.peak:
-            tally.peak = n - tally.landed
+        if n > tally.room:
+            tally.peak += n - tally.room
+            tally.room = n
         begin = 0
         try:
             begin = tick()
@@ -72,12 +80,12 @@ def _timed(fn: Callable[..., Any], tally: Tally) -> Callable[..., Any]:
             try:
                 _failed(tally, None, top, begin, wall, children, error)
             except RecursionError:  # no room left to look closer: then this is what it died of
-                tally.landed += 1
+                tally.room += 1
                 tally.errors += 1
                 tally.pending.append(wall)
             raise
         scope.top = top
-        tally.landed += 1
+        tally.room += 1
         if type(result) is CoroutineType:  # counted when that ends, not now
             scope.children = outer
             return Coroutine(result, tally.site, None)
@@ -109,6 +117,7 @@ def _sampled(
     """A call that leaves a record with evidence; it is counted in already."""
     scope = scope_now()
     top, outer = scope.top, scope.children
+    sample.begun = True
     scope.top = tally
     begin = 0
     try:
@@ -123,13 +132,18 @@ def _sampled(
         scope.children = outer
         wall = state.tick() - begin if begin else 0
         scope.children = outer + wall
-        _failed(tally, sample, top, begin, wall, children, error)
+        try:
+            _failed(tally, sample, top, begin, wall, children, error)
+        except RecursionError:
+            tally.room += 1
+            tally.errors += 1
+            tally.pending.append(wall)
         raise
     sample.close()
     children = scope.children - outer
     scope.top = top
     if type(result) is CoroutineType:
-        tally.landed += 1
+        tally.room += 1
         scope.children = outer
         return Coroutine(result, tally.site, sample)
     scope.children = outer + wall
@@ -146,7 +160,11 @@ def _careful(fn: Callable[..., Any], tally: Tally, follow: dict[Any, Any]) -> Ca
         scope = scope_now()
         top, outer = scope.top, scope.children
         n = number(tally)
-        sample = arm(site, tally, n, top, args, kwargs) if n >= tally.stop else None
+        try:
+            sample = arm(site, tally, n, top, args, kwargs) if n >= tally.stop else None
+        except BaseException:
+            tally.room += 1
+            raise
         begin = state.tick()
         try:
             scope.top = tally
@@ -158,7 +176,12 @@ def _careful(fn: Callable[..., Any], tally: Tally, follow: dict[Any, Any]) -> Ca
         except BaseException as error:
             wall = state.tick() - begin
             children, scope.top, scope.children = scope.children - outer, top, outer + wall
-            _failed(tally, sample, top, begin, wall, children, error)
+            try:
+                _failed(tally, sample, top, begin, wall, children, error)
+            except RecursionError:
+                tally.room += 1
+                tally.errors += 1
+                tally.pending.append(wall)
             raise
         wall = state.tick() - begin
         children, scope.top = scope.children - outer, top
@@ -188,13 +211,13 @@ def _flowing(
         if site._mode != COUNT:
             n = tally.n + 1
             tally.n = n
-            tally.landed += 1  # in flight from its first step on
+            tally.room += 1  # in flight from its first step on
             if n >= tally.stop:
                 sample = arm(site, tally, n, scope_now().top, args, kwargs)
         try:
             result = fn(*args, **kwargs)
         except BaseException:  # wrong arguments: it failed before it began
-            tally.landed -= 1
+            tally.room -= 1
             count_out(tally, None, FLAG_ERROR)
             raise
         return stand_in(result, site, sample)
@@ -214,7 +237,7 @@ def _counted(fn: Callable[..., Any], site: Site, follow: dict[Any, Any]) -> Call
             try:
                 count_out(tally, None, outcome_of(error))
             except RecursionError:
-                tally.landed += 1
+                tally.room += 1
                 tally.errors += 1
                 tally.counted += 1
             raise

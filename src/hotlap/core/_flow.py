@@ -1,12 +1,13 @@
 """Stand-ins for coroutines, generators and async generators that measure them to their end.
 
-A coroutine is timed from its first step to its end, with its own running time (the sum of its steps) apart from the
-time it was suspended. A generator is billed for its steps alone: what its consumer does in between is not its time.
-An async generator is billed from each asend() to its answer, suspensions included.
+A coroutine is timed from its first step to its end, with its own running time (the sum of its steps) apart
+from the time it was suspended. A generator is billed for its steps alone: what its consumer does in between
+is not its time. An async generator is billed from each asend() to its answer, suspensions included.
 
-The steps are driven by a generator of ours (`_drive`), the fastest thing that Python has between an `await` and the
-coroutine behind it. Around it a stand-in is what it stands for in all that Python code can ask: __class__, attributes,
-send, throw and close. The site is the thread's scope during each step, so that calls made in it find their parent.
+The steps are driven by a generator of ours (`_drive`), the fastest thing that Python has between an `await`
+and the coroutine behind it. Around it a stand-in is what it stands for in all that Python code can ask:
+__class__, attributes, send, throw and close. The site is the thread's scope during each step, so that calls
+made in it find their parent.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from collections.abc import Generator as GeneratorABC
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from ._base import outcome_of, scope_now, state
+from ._base import local, new_scope, outcome_of, scope_now, state
 from ._sample import Sample, leave_record
 from ._site import COUNT, Site, Tally, count_in, count_out
-from .record import FLAG_ASYNC, FLAG_CANCELLED, FLAG_ERROR, FLAG_GENERATOR
+from .record import FLAG_ASYNC, FLAG_CANCELLED, FLAG_GENERATOR
 
 FOLLOW_COROUTINE, FOLLOW_GENERATOR, FOLLOW_ASYNC_GENERATOR = 1, 2, 4
 
 _Steps = GeneratorABC[Any, Any, Any]
 
 
-def _finish(
+def _finish(  # noqa: PLR0917 - passed by position: keywords cost more
     site: Site,
     tally: Tally,
     timed: bool,
@@ -45,7 +46,7 @@ def _finish(
         return
     tally.run_ns += run
     tally.suspensions += suspensions
-    if longest > tally.longest_ns:
+    if longest > tally.longest_ns:  # noqa: PLR1730 - max() would let another thread in before the store
         tally.longest_ns = longest
     count_out(tally, wall, flags)
     if sample is not None or wall > site.tail_ns:
@@ -56,7 +57,9 @@ def _finish(
 
 def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
     """Steps `inner`, a coroutine or a generator (`kind` is FLAG_ASYNC or FLAG_GENERATOR), and measures it."""
+    # All that follows happens at the first step.
     tally = site.tally
+    tick = state.tick
     timed = site._mode != COUNT
     counts = state.enabled
     if counts:
@@ -68,52 +71,43 @@ def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
     first = run = longest = suspensions = children = 0
     top: Any = tally
     while True:
-        scope = scope_now()  # a coroutine may move to another thread between two steps
+        try:
+            scope = local.scope  # a coroutine may move to another thread between two steps
+        except AttributeError:
+            scope = new_scope()
         below, outer = scope.top, scope.children
         scope.top, scope.children = top, children
         scope.turn += 1
         if sample is not None:
             sample.open()
-        begin = state.tick()
+        begin = tick()
+        first = first or begin
         try:
             item = send(value) if thrown is None else inner.throw(thrown)
-            end = state.tick()
+            end = tick()
         except BaseException as error:
-            end = state.tick()
+            end = tick()
             step = end - begin
             children = scope.children
             scope.top, scope.children = below, outer + step
             scope.turn += 1
             flags = kind
-            try:
-                if sample is not None:
-                    sample.close()
-                flags |= outcome_of(error)
-                if type(thrown) is GeneratorExit:
-                    flags |= FLAG_CANCELLED
-            except RecursionError:
-                flags |= FLAG_ERROR
-            thrown = None  # it holds this frame
+            if type(error) is not StopIteration or thrown is not None:
+                flags |= _outcome(error, thrown)
+                thrown = None  # it holds this frame
+            if sample is not None:
+                sample.close()
             run += step
             if counts:
-                wall = run if kind & FLAG_GENERATOR else end - (first or begin)
                 longest = step if step > longest else longest
+                wall = end - first if kind & FLAG_ASYNC else run
                 try:
                     _finish(
-                        site,
-                        tally,
-                        timed,
-                        sample,
-                        first or begin,
-                        wall,
-                        run,
-                        longest,
-                        suspensions,
-                        children,
-                        flags,
+                        site, tally, timed, sample, first, wall, run, longest, suspensions, children, flags
                     )
-                except RecursionError:
-                    pass
+                except RecursionError:  # no room for it: the least that keeps the books in order
+                    tally.room += 1
+                    tally.pending.append(wall)
             if isinstance(error, StopIteration):  # the end: no coroutine or generator lets another one out
                 return error.value
             raise
@@ -123,10 +117,8 @@ def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
         scope.turn += 1
         if sample is not None:
             sample.close()
-        first = first or begin
         run += step
-        if step > longest:
-            longest = step
+        longest = max(longest, step)
         suspensions += 1
         thrown = None
         try:
@@ -135,15 +127,18 @@ def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
             thrown = error
 
 
+def _outcome(error: BaseException, thrown: BaseException | None) -> int:
+    """As outcome_of(); what was closed is cancelled, however it took that."""
+    return outcome_of(error) | (FLAG_CANCELLED if type(thrown) is GeneratorExit else 0)
+
+
 class _StandIn:
     """What the stand-ins share. The original answers for every attribute that is not its stand-in's own."""
 
-    __slots__ = ("__weakref__", "__wrapped__", "_gen", "_sample", "_site")
+    __slots__ = ("__weakref__", "__wrapped__", "_gen")
 
     __wrapped__: Any
     _gen: Any
-    _sample: Sample | None
-    _site: Any
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -161,18 +156,22 @@ class _StandIn:
 
 
 class _Awaited(_StandIn):
-    """Of something that is awaited. `_gen` drives it from its first step on."""
+    """Of something that is awaited. `_gen` drives it; `_fresh` is the same until the first `await` takes it.
 
-    __slots__ = ()
+    A class with __getattr__ pays for every attribute of its own that it reads, so the way of an `await` reads
+    one.
+    """
 
-    def _make(self) -> _Steps:
-        raise NotImplementedError
+    __slots__ = ("_fresh",)
+
+    _fresh: Any
 
     def __await__(self) -> Any:
-        gen = self._gen
-        if gen is None:
-            gen = self._gen = self._make()
+        gen = self._fresh
+        if gen is not None:
+            self._fresh = None
             return gen
+        gen = self._gen
         if gen.gi_frame is None:
             return self.__wrapped__.__await__()  # the original knows what to say
         if inspect.getgeneratorstate(gen) == inspect.GEN_SUSPENDED:
@@ -181,16 +180,14 @@ class _Awaited(_StandIn):
 
     def send(self, value: Any) -> Any:
         gen = self._gen
-        if gen is None:
-            gen = self._gen = self._make()
-        elif gen.gi_frame is None:
+        self._fresh = None
+        if gen.gi_frame is None:
             return self.__wrapped__.send(value)
         return gen.send(value)
 
     def _is_new(self) -> bool:
-        """True once for what has not run: from now on the original is asked directly."""
-        if self._gen is None:
-            self._gen = self._make()
+        """True for what has not run: from now on the original is asked directly."""
+        self._fresh = None
         new = inspect.getgeneratorstate(self._gen) == inspect.GEN_CREATED
         if new:
             self._gen.close()
@@ -214,16 +211,11 @@ class Coroutine(_Awaited):
 
     def __init__(self, inner: Any, site: Site, sample: Sample | None) -> None:
         self.__wrapped__ = inner
-        self._site = site
-        self._sample = sample
-        self._gen = None
-
-    def _make(self) -> _Steps:
-        return _drive(self.__wrapped__, self._site, self._sample, FLAG_ASYNC)
+        self._gen = self._fresh = _drive(inner, site, sample, FLAG_ASYNC)
 
 
 class Generator(_StandIn):
-    """Stands in for a generator. `__next__` and `send` are its driver's own, in slots: no frame in between."""
+    """Stands in for a generator. `__next__` and `send` are its driver's own, in slots: no frame between."""
 
     __slots__ = ("__next__", "send")
 
@@ -259,6 +251,8 @@ class AsyncGenerator(_StandIn):
         "_longest",
         "_run",
         "_running",
+        "_sample",
+        "_site",
         "_state",
         "_suspensions",
         "_tally",
@@ -295,7 +289,9 @@ class AsyncGenerator(_StandIn):
         return awaitable if self._state == _DONE else AsyncStep(awaitable, self, closing)
 
     def _is_idle(self, closing: bool) -> bool:
-        """A step would run nothing of the original: it is over, new and only closed, or busy and will refuse."""
+        """A step would run nothing of the original: it is over, new and only closed, or busy and will
+        refuse.
+        """
         return self._running or self._state == _DONE or (self._state == _NEW and closing)
 
     def _start(self) -> None:
@@ -394,16 +390,11 @@ def _drive_step(inner: Any, flow: AsyncGenerator, closing: bool) -> _Steps:
 class AsyncStep(_Awaited):
     """Stands in for the awaitable of one asend(), athrow() or aclose()."""
 
-    __slots__ = ("_closing",)
+    __slots__ = ()
 
     def __init__(self, inner: Any, flow: AsyncGenerator, closing: bool) -> None:
         self.__wrapped__ = inner
-        self._site = flow
-        self._closing = closing
-        self._gen = None
-
-    def _make(self) -> _Steps:
-        return _drive_step(self.__wrapped__, self._site, self._closing)
+        self._gen = self._fresh = _drive_step(inner, flow, closing)
 
     def __iter__(self) -> Any:
         return self

@@ -3,7 +3,7 @@
 #include "native/block.h"
 #include "native/probe.h"
 
-static PyTypeObject *Site_Type, *Ring_Type;
+static PyTypeObject *Ring_Type;
 
 /* ---- hooks ---- */
 
@@ -14,7 +14,7 @@ set_hook(PyObject **hook, PyObject *value, const char *what, int (*check)(PyObje
         return raise_error("OptionTypeError", "%s %R: is not of the right kind", what, value);
     PyObject *old = *hook;
     *hook = value == Py_None ? NULL : Py_NewRef(value);
-    Py_XDECREF(old);
+    RETIRE(old);
     Py_RETURN_NONE;
 }
 
@@ -64,7 +64,11 @@ native_set_fault(PyObject *Py_UNUSED(module), PyObject *value)
 static PyObject *
 native_set_ring(PyObject *Py_UNUSED(module), PyObject *value)
 {
-    return set_hook((PyObject **)&core.hooks.ring, value, "ring", is_ring);
+    PyObject *done = set_hook((PyObject **)&core.hooks.ring, value, "ring", is_ring);
+    if (done != NULL && value != Py_None)
+        for (Site *site = GET(all_sites); site != NULL; site = site->next)
+            site_wake(site);
+    return done;
 }
 
 /* ---- switches and clock ---- */
@@ -163,10 +167,10 @@ native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|p:collect", names, &sites, &counters_object,
                                      &histograms_object, &take_peaks))
         return NULL;
-    PyObject *fast = PySequence_Fast(sites, "sites must be a sequence of Site");
+    PyObject *fast = PySequence_Tuple(sites); /* our own: getting the buffers may run Python */
     if (fast == NULL)
         return NULL;
-    Py_ssize_t count = PySequence_Fast_GET_SIZE(fast);
+    Py_ssize_t count = PyTuple_GET_SIZE(fast);
     Py_buffer counters, histograms;
     if (get_block(counters_object, &counters, count * COUNTERS * 8, "counters") < 0) {
         Py_DECREF(fast);
@@ -180,13 +184,13 @@ native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
     uint32_t low = BUCKETS, high = 0;
     PyObject *result = NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PySequence_Fast_GET_ITEM(fast, i);
+        PyObject *item = PyTuple_GET_ITEM(fast, i);
         if (!Py_IS_TYPE(item, Site_Type)) {
             raise_error("OptionTypeError", "collect() got %R: must be a Site of the native core", item);
             goto done;
         }
         Site *site = (Site *)item;
-        site_read(site, (uint64_t *)counters.buf + i * COUNTERS);
+        site_read(site, (char *)counters.buf + i * COUNTERS * 8);
         if (take_peaks)
             site_take_peak(site);
         if (site->histogram != NULL && site->timed > 0) {
@@ -198,8 +202,8 @@ native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
     if (high == 0)
         low = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
-        Site *site = (Site *)PySequence_Fast_GET_ITEM(fast, i);
-        uint64_t *row = (uint64_t *)histograms.buf + i * BUCKETS + low;
+        Site *site = (Site *)PyTuple_GET_ITEM(fast, i);
+        char *row = (char *)histograms.buf + (i * BUCKETS + low) * 8; /* need not be aligned */
         if (site->histogram != NULL)
             memcpy(row, site->histogram + low, (high - low) * sizeof(uint64_t));
         else
@@ -259,13 +263,9 @@ native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 #endif
     if (core.hooks.ring != NULL)
         ring_reset(core.hooks.ring);
-    PyObject *name, *site;
-    Py_ssize_t position = 0;
-    while (core.hooks.sites != NULL && PyDict_Next(core.hooks.sites, &position, &name, &site)) {
-        if (Py_IS_TYPE(site, Site_Type)) {
-            ((Site *)site)->in_flight = 0;
-            site_clear((Site *)site);
-        }
+    for (Site *site = all_sites; site != NULL; site = site->next) {
+        site->in_flight = 0;
+        site_clear(site);
     }
     Py_RETURN_NONE;
 }
@@ -356,20 +356,26 @@ add_layout(PyObject *module)
 static int
 add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type, const char *name)
 {
-    *type = (PyTypeObject *)PyType_FromSpec(spec);
-    if (*type == NULL)
+    if (*type == NULL && (*type = (PyTypeObject *)PyType_FromSpec(spec)) == NULL)
         return -1;
     return name ? PyModule_AddObjectRef(module, name, (PyObject *)*type) : 0;
 }
 
+/* The state is the process's: one ring, one clock, one set of sites. So other interpreters are refused, and a
+   second import (after the module was taken out of sys.modules) gives the same types again. */
 static int
 native_exec(PyObject *module)
 {
     _Static_assert(sizeof(Record) == 128, "a record is two cache lines");
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError, "the native core works in the main interpreter only");
+        return -1;
+    }
     clock_load();
     histogram_load();
-    pass_through = PyCFunction_New(&pass_through_definition, NULL);
-    if (pass_through == NULL || probe_load() < 0 || add_type(module, &Site_spec, &Site_Type, "Site") < 0 ||
+    if (pass_through == NULL && (pass_through = PyCFunction_New(&pass_through_definition, NULL)) == NULL)
+        return -1;
+    if ((FunctionProbe_Type == NULL && probe_load() < 0) || add_type(module, &Site_spec, &Site_Type, "Site") < 0 ||
         add_type(module, &Ring_spec, &Ring_Type, "Ring") < 0 ||
         add_type(module, &Coroutine_spec, &Coroutine_Type, NULL) < 0 ||
         add_type(module, &Generator_spec, &Generator_Type, NULL) < 0 ||
@@ -422,7 +428,6 @@ native_exec(PyObject *module)
 static PyModuleDef_Slot native_slots[] = {
     {Py_mod_exec, native_exec},
 #if PY_VERSION_HEX >= 0x030C0000
-    /* The state is the process's: one ring, one clock, one set of sites. */
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
 #if PY_VERSION_HEX >= 0x030D0000

@@ -1,10 +1,12 @@
 """The core in Python: the reference for the native one, and its stand-in where that cannot be built.
 
-`Probe` is a wrapt.FunctionWrapper that is called without a Python method in between: its `__call__` is a slot of the
-instance, and holds a closure that was made for this very function. Switching a probe off puts the bare function there.
+`Probe` is a wrapt.FunctionWrapper that is called without a Python method in between: its `__call__` is a slot
+of the instance, and holds a closure that was made for this very function. Switching a probe off puts the bare
+function there.
 
-The parts, each on top of the one before: `_base` hooks and scope, `_site` counters, `_sample` ring and evidence, `_flow`
-coroutines and generators, `_call` the closures, `_block` blocks. Here are the probes, and what the recorder calls.
+The parts, each on top of the one before: `_base` hooks and scope, `_site` counters, `_sample` ring and
+evidence, `_flow` coroutines and generators, `_call` the closures, `_block` blocks. Here are the probes, and
+what the recorder calls.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ __all__ = [
 ]
 
 
-# ---- probes ------------------------------------------------------------------------------------------------------
+# ---- probes ------------------------------------------------------------------------------------------------
 
 
 def _unused(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -201,7 +203,7 @@ def _rebuild(wrapped: Any, name: str, flow: int) -> Probe:
     return Probe(wrapped, state.missing(name, {}) if site is None else site, flow)
 
 
-# ---- hooks -------------------------------------------------------------------------------------------------------
+# ---- hooks -------------------------------------------------------------------------------------------------
 
 
 def set_sites(sites: dict[str, Site], missing: Callable[[str, Mapping[str, object]], Site]) -> None:
@@ -221,11 +223,8 @@ def set_ring(ring: Ring | None) -> None:
     if ring is not None:
         for site in sites():
             tally = site.tally
-            if tally.due <= tally.n:  # came due while nobody listened
-                if site.forced:
-                    tally.due = tally.n + 1
-                else:
-                    site._draw(tally)
+            if tally.due <= tally.n and not site.forced:  # came due while nobody listened
+                site.draw()
             tally.stop = min(tally.due, tally.n + LOOK)
 
 
@@ -287,7 +286,7 @@ def on_gc(phase: str, info: Mapping[str, int]) -> None:
         state.gc_start = 0
 
 
-# ---- clock and reading -------------------------------------------------------------------------------------------
+# ---- clock and reading -------------------------------------------------------------------------------------
 
 
 def now_ns() -> int:
@@ -320,9 +319,11 @@ def sampling_cost() -> tuple[int, int]:
 def collect(
     sites: Sequence[Site], counters: Any, histograms: Any, take_peaks: bool = False
 ) -> tuple[int, int]:
-    """Writes the counters (u64 [n, len(COUNTERS)]) and histograms (u64 [n, BUCKETS]) of `sites` to two buffers.
+    """Writes the counters (u64 [n, len(COUNTERS)]) and histograms (u64 [n, BUCKETS]) of `sites` to two
+    buffers.
 
-    Returns (low, high): all counts lie in the buckets from low up to high, and only those columns are written.
+    Returns (low, high): all counts lie in the buckets from low up to high, and only those columns are
+    written.
     """
     numbers = _as_u64(counters, len(sites) * len(COUNTERS), "counters")
     rows = _as_u64(histograms, len(sites) * BUCKETS, "histograms")

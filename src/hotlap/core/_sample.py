@@ -44,8 +44,7 @@ class Ring:
     def lost(self) -> int:
         """Records overwritten before they were drained. Never falls, except by clear()."""
         gone = self.written - self._drained - len(self._records)
-        if gone > self._lost:
-            self._lost = gone
+        self._lost = max(self._lost, gone)
         return self._lost
 
     def write(self, record: bytes) -> None:
@@ -82,12 +81,15 @@ _least_cpu_ns = -1  # CPU time that an empty open/close pair sees of itself
 
 
 class Sample:
-    """The evidence of one sampled call, summed over its steps: one for a plain call, several for a coroutine."""
+    """The evidence of one sampled call, summed over its steps: one for a plain call, several for a
+    coroutine.
+    """
 
     __slots__ = (
         "_at",
         "_cpu",
         "_gc",
+        "begun",
         "cpu_ns",
         "flags",
         "gc_ns",
@@ -102,6 +104,7 @@ class Sample:
     def __init__(self, weight: float, flags: int) -> None:
         self.weight = weight
         self.flags = flags
+        self.begun = False  # its call is under way
         self.in_flight = 0
         self.parent = NO_PARENT
         self.size = NAN
@@ -177,7 +180,7 @@ def _size_now(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> floa
     return NAN
 
 
-def arm(
+def arm(  # noqa: PLR0917 - passed by position: keywords cost more
     site: Site,
     tally: Tally,
     n: int,
@@ -191,12 +194,32 @@ def arm(
     `top` is the caller's. Without a ring nobody listens, and no sample is taken.
     """
     begin = state.tick()
-    if state.ring is None or n < tally.due:
-        tally.stop = n + LOOK if state.ring is None else min(tally.due, n + LOOK)
+    probability = site.halved()
+    gap, weight = site.drawn(probability)
+    if state.ring is None:
+        tally.stop = n + LOOK
         return None
-    tally.due = NEVER  # nobody else takes this one
-    sample = Sample(site.weight, FLAG_EVIDENCE | FLAG_FIRST if site.forced else FLAG_EVIDENCE)
-    site.take(tally)
+    # Up to the Sample nothing is called, so no other thread gets in: each sample is taken once, and the next
+    # one is planned before a call can go by.
+    if n < tally.stop:  # a later call was faster, and has planned on: this one's chance is its own
+        if gap:
+            return None
+        sample_weight, forced = weight, False
+    elif n < tally.due:
+        tally.stop = tally.due if tally.due - n < LOOK else n + LOOK
+        return None
+    else:
+        sample_weight, forced = site.weight, site.forced
+        site.forced = site.first > 0  # Site.plan(), written out
+        if site.forced:
+            site.first -= 1
+            gap, weight = 0, 1.0
+        site.weight = weight
+        tally.due = n + 1 + gap
+        tally.stop = n + 1 + gap if gap < LOOK else n + LOOK
+    site.taken += 1
+    site.probability = probability
+    sample = Sample(sample_weight, FLAG_EVIDENCE | FLAG_FIRST if forced else FLAG_EVIDENCE)
     try:
         if _least_cpu_ns < 0:
             _calibrate()
@@ -211,7 +234,7 @@ def arm(
     return sample
 
 
-def leave_record(
+def leave_record(  # noqa: PLR0917 - passed by position: keywords cost more
     site: Site,
     tally: Tally,
     sample: Sample | None,

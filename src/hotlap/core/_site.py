@@ -1,10 +1,11 @@
 """Sites and their exact counters.
 
-Short durations are counted by the nanosecond, the others wait in a list: both are folded into totals and histogram by
-the hundred, or when somebody reads, so a read sees every call that has ended.
+Short durations are counted by the nanosecond, the others wait in a list: both are folded into totals and
+histogram by the hundred, or when somebody reads, so a read sees every call that has ended.
 
-Threads. CPython with a GIL lets another thread in only after a call and at the end of a loop, so `x.n += 1` and
-"compare, then store" without a call between are whole. On free-threaded builds the counting is under a lock.
+Threads. CPython with a GIL lets another thread in only after a call and at the end of a loop, so `x.n += 1`
+and "compare, then store" without a call between are whole. On free-threaded builds the counting is under a
+lock.
 """
 
 from __future__ import annotations
@@ -49,16 +50,18 @@ all_sites: weakref.WeakValueDictionary[int, Site] = weakref.WeakValueDictionary(
 all_probes: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
-# ---- histogram buckets -------------------------------------------------------------------------------------------
+# ---- histogram buckets -------------------------------------------------------------------------------------
 
 BUCKETS = 1550
 BUCKET_FIRST = -957
 
 
 def _borders() -> list[int]:
-    """The largest whole number of ns in each bucket: floor(10**9 * 2**((index + BUCKET_FIRST) / 32)); 0 in bucket 0.
+    """The largest whole number of ns in each bucket: floor(10**9 * 2**((index + BUCKET_FIRST) / 32)); 0 in
+    bucket 0.
 
-    Exact: the 32 borders of one octave come from integer square roots with 20 bits to spare, the others by shifts.
+    Exact: the 32 borders of one octave come from integer square roots with 20 bits to spare, the others by
+    shifts.
     """
     octave = []
     for step in range(32):
@@ -82,7 +85,9 @@ _BUCKET_OF_SHORT = [bucket_index(ns) for ns in range(SHORT)]
 
 
 def _random_unit() -> float:
-    """splitmix64 (Steele, Lea, Flood 2014), uniform in (0, 1]: the native core's, and no import of `random`."""
+    """splitmix64 (Steele, Lea, Flood 2014), uniform in (0, 1]: the native core's, and no import of
+    `random`.
+    """
     state.random = z = (state.random + 0x9E3779B97F4A7C15) & NEVER
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & NEVER
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & NEVER
@@ -90,11 +95,13 @@ def _random_unit() -> float:
     return ((z >> 11) + 1.0) / 9007199254740992.0
 
 
-# ---- sites -------------------------------------------------------------------------------------------------------
+# ---- sites -------------------------------------------------------------------------------------------------
 
 
 class Tally:
-    """What a site counted in this process. A forked child gets a new one: calls begun before count in the old."""
+    """What a site counted in this process. A forked child gets a new one: calls begun before count in the
+    old.
+    """
 
     __slots__ = (
         "cancelled",
@@ -102,7 +109,6 @@ class Tally:
         "due",
         "errors",
         "histogram",
-        "landed",
         "limit",
         "longest_ns",
         "lot",
@@ -111,6 +117,7 @@ class Tally:
         "n",
         "peak",
         "pending",
+        "room",
         "run_ns",
         "short",
         "site",
@@ -125,7 +132,8 @@ class Tally:
         self.site = site
         self.tail = 2**30 - 1  # the lower of tail_ns and of what an int of one digit holds: a quicker compare
         self.n = 0  # numbers timed calls, for the sampler; never reset
-        self.landed = 0  # with n: n - landed calls are in flight
+        self.peak = 0  # calls in flight at most
+        self.room = 0  # calls up to this number are no new peak: n - room + peak calls are in flight
         self.due = NEVER  # number of the next sampled call
         self.stop = 0  # arm() is asked from this number on
         self.lot = LOT_SPREAD
@@ -136,10 +144,16 @@ class Tally:
     @property
     def flying(self) -> int:
         """Calls in flight."""
-        return self.n - self.landed
+        return self.n - self.room + self.peak
+
+    def take_peak(self) -> int:
+        peak, flying = self.peak, self.n - self.room + self.peak
+        self.room += flying - peak
+        self.peak = flying
+        return peak
 
     def zero(self) -> None:
-        self.peak = self.flying
+        self.take_peak()
         self.pending: list[int] = []
         self.short[:] = [0] * len(self.short)
         self.histogram: dict[int, int] | None = None
@@ -148,34 +162,36 @@ class Tally:
         self.min_ns = NEVER
 
     def fold(self) -> None:
-        """Fold one lot of pending durations; `fold_lock` is held."""
+        """Fold one lot of pending durations, or raise and leave it; `fold_lock` is held."""
         lot = self.pending[: self.lot]
-        del self.pending[: len(lot)]  # the others only append
+        size = end = len(lot)
         if not lot:
             return
         lot.sort()
         if lot[0] < 0:  # a clock that was set back
             lot = [max(0, ns) for ns in lot]
-        histogram, start, end, buckets, bucket = self._histogram(), 0, len(lot), 0, BUCKETS
+        found, start, bucket = [], 0, BUCKETS
         while start < end:
             bucket += 1  # durations of a site lie close together: often the next bucket is not empty
             if bucket >= BUCKETS or UPPER[bucket] < lot[start]:
                 bucket = bucket_index(lot[start])
             stop = bisect_right(lot, UPPER[bucket], start) if bucket < BUCKETS - 1 else end
             if stop > start:
-                buckets += 1
-                histogram[bucket] += stop - start
+                found.append((bucket, stop - start))
                 start = stop
-        self.lot = LOT_SPREAD if buckets > SPREAD else LOT
-        self.timed += end
-        self.total_ns += sum(lot)
-        if lot[0] < self.min_ns:
-            self.min_ns = lot[0]
-        if lot[-1] > self.max_ns:
-            self.max_ns = lot[-1]
+        total = sum(lot)
+        histogram = self._histogram()
         if lot[0] < SHORT and not self.short:
             self.short = [0] * SHORT
             self.set_limit()
+        del self.pending[:size]  # others only append; from here on nothing is left undone
+        for bucket, count in found:
+            histogram[bucket] += count
+        self.timed += size
+        self.total_ns += total
+        self.min_ns = min(self.min_ns, lot[0])
+        self.max_ns = max(self.max_ns, lot[-1])
+        self.lot = LOT_SPREAD if len(found) > SPREAD else LOT
 
     def fold_short(self) -> None:
         """Fold what was counted by the nanosecond; `fold_lock` is held."""
@@ -190,14 +206,11 @@ class Tally:
                 timed += count
                 total += count * ns
                 high = ns
-                if ns < low:
-                    low = ns
+                low = min(low, ns)
         self.timed += timed
         self.total_ns += total
-        if low < self.min_ns:
-            self.min_ns = low
-        if high > self.max_ns:
-            self.max_ns = high
+        self.min_ns = min(self.min_ns, low)
+        self.max_ns = max(self.max_ns, high)
 
     def _histogram(self) -> dict[int, int]:
         if self.histogram is None:
@@ -260,7 +273,7 @@ class Site:
         self.forced = False  # the drawn gap is that of one of the first calls
         self.weight = 1.0  # 1 / probability when the gap was drawn
         self.tally = Tally(self)
-        self._draw(self.tally)
+        self.draw()
         all_sites[id_of(self)] = self
 
     def __repr__(self) -> str:
@@ -307,36 +320,43 @@ class Site:
         self.quota = quota
         self.taken = 0
         if first is not None or not self.forced:
-            self._draw(self.tally)
+            self.draw()
 
-    def _draw(self, tally: Tally) -> None:
-        """Draw the gap to the next sampled call.
+    def drawn(self, probability: float) -> tuple[int, float]:
+        """A gap, in calls, to the next sampled one, and what such a sample weighs.
 
-        Geometric gaps give every call the same chance whatever the calls' rhythm, and forget their past: drawing anew
-        when the probability changes keeps the weights 1/probability exact (Horvitz and Thompson 1952).
+        Geometric gaps give every call the same chance whatever the calls' rhythm, and forget their past:
+        drawing anew when the probability changes keeps the weights 1/probability exact (Horvitz and Thompson
+        1952).
         """
-        probability = self.probability
+        if probability >= 1:
+            return 0, 1.0
+        if probability <= 0:
+            return NEVER, 0.0
+        gap = math.log(_random_unit()) / math.log1p(-probability)
+        return int(min(gap, NEVER)), 1 / probability
+
+    def draw(self) -> None:
+        """Draw anew, and go on from here."""
+        gap, weight = self.drawn(self.probability)
+        self.plan(self.tally, self.tally.n, gap, weight)
+
+    def plan(self, tally: Tally, n: int, gap: int, weight: float) -> None:
+        """After call number `n` comes a gap that was drawn, unless the next one is among the first calls."""
         self.forced = self.first > 0
-        gap: float = 0
-        weight = 1.0
         if self.forced:
             self.first -= 1
-        elif probability <= 0:
-            gap = NEVER
-        elif probability < 1:
-            weight = 1 / probability
-            gap = math.floor(math.log(_random_unit()) / math.log1p(-probability))
+            gap, weight = 0, 1.0
         self.weight = weight
-        tally.due = tally.n + 1 + int(min(gap, NEVER))
-        tally.stop = min(tally.due, tally.n + LOOK)
+        tally.due = n + 1 + gap
+        tally.stop = n + 1 + gap if gap < LOOK else n + LOOK
 
-    def take(self, tally: Tally) -> None:
-        """A call was taken as a sample: beyond the quota the probability halves, then the next gap is drawn."""
-        self.taken += 1
-        beyond = self.taken - self.quota
+    def halved(self) -> float:
+        """The probability once the next sample is taken: beyond the quota it halves again and again."""
+        beyond = self.taken + 1 - self.quota
         if beyond >= 0 and beyond % max(1, self.quota // 2) == 0:
-            self.probability /= 2
-        self._draw(tally)
+            return self.probability / 2
+        return self.probability
 
     def read(self) -> tuple[int, ...]:
         """The exact counters in the order of COUNTERS."""
@@ -375,10 +395,7 @@ class Site:
 
     def take_peak(self) -> int:
         """The peak of calls in flight since the last take_peak()."""
-        tally = self.tally
-        peak = tally.peak
-        tally.peak = tally.flying
-        return peak
+        return self.tally.take_peak()
 
     def clear(self) -> None:
         """Set all counters to zero; calls in flight go on and count when they end."""
@@ -391,7 +408,7 @@ class Site:
         self.tally = Tally(self)
         self.tail_ns = self._tail_ns
         self.metrics = None
-        self._draw(self.tally)
+        self.draw()
 
 
 id_of = id  # Site's own constructor argument shadows the builtin
@@ -418,7 +435,7 @@ def sites() -> list[Site]:
 state.missing = make_site
 
 
-# ---- one call, where it is not written out for speed ---------------------------------------------------------------
+# ---- one call, where it is not written out for speed -------------------------------------------------------
 
 
 def number(tally: Tally) -> int:
@@ -434,15 +451,18 @@ def number(tally: Tally) -> int:
 
 def count_here(tally: Tally) -> None:
     """For a call that is counted in: it may be the most at once so far."""
-    if tally.n - tally.landed > tally.peak:
-        tally.peak = tally.n - tally.landed
+    if tally.n > tally.room:
+        tally.peak += tally.n - tally.room
+        tally.room = tally.n
 
 
 def count_in(tally: Tally) -> None:
     if FREE_THREADED:
         count_lock.acquire()
-    tally.landed -= 1
-    count_here(tally)
+    tally.room -= 1
+    if tally.n > tally.room:
+        tally.peak += tally.n - tally.room
+        tally.room = tally.n
     if FREE_THREADED:
         count_lock.release()
 
@@ -451,7 +471,7 @@ def count_back(tally: Tally) -> None:
     """It was no call: what it returned is one, when that ends."""
     if FREE_THREADED:
         count_lock.acquire()
-    tally.landed += 1
+    tally.room += 1
     if FREE_THREADED:
         count_lock.release()
 
@@ -460,7 +480,7 @@ def count_out(tally: Tally, wall: int | None, flags: int) -> None:
     """The call is over; `wall` is None when it was not timed."""
     if FREE_THREADED:
         count_lock.acquire()
-    tally.landed += 1
+    tally.room += 1
     if flags:
         if flags & FLAG_ERROR:
             tally.errors += 1
@@ -473,4 +493,7 @@ def count_out(tally: Tally, wall: int | None, flags: int) -> None:
     if FREE_THREADED:
         count_lock.release()
     if len(tally.pending) >= tally.lot:
-        tally.fold_if_free()
+        try:
+            tally.fold_if_free()
+        except RecursionError:  # the call went to the edge: another one will fold
+            return

@@ -1,7 +1,8 @@
 """The record: one sampled call as a row of RECORD_BYTES bytes, laid out the same by both cores.
 
-Times are nanoseconds; `start_ns` is on the monotonic clock. -1 stands for an unknown `own_ns` or `cpu_ns`, nan for an
-unknown `size`, NO_PARENT for a call that nothing measured called. Change the layout and you change LAYOUT_VERSION.
+Times are nanoseconds; `start_ns` is on the monotonic clock. -1 stands for an unknown `own_ns` or `cpu_ns`,
+nan for an unknown `size`, NO_PARENT for a call that nothing measured called. Change the layout and you change
+LAYOUT_VERSION.
 """
 
 from __future__ import annotations
@@ -78,6 +79,6 @@ def check(core: Any) -> None:
         found = getattr(core, name, None)
         if found != expected:
             raise LayoutError(
-                f"{core.__name__}.{name} is {found!r}, and hotlap reads {expected!r}: the core was built for another "
-                "version, install hotlap again"
+                f"{core.__name__}.{name} is {found!r}, and hotlap reads {expected!r}: "
+                "the core was built for another version, install hotlap again"
             )

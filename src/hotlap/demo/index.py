@@ -24,7 +24,6 @@ create index word_file on word (file);
 _PUT = """
 insert into file (path, package, length) values (?, ?, ?)
 on conflict (path) do update set package = excluded.package, length = excluded.length
-returning id
 """
 
 _FILE = """
@@ -69,7 +68,8 @@ class Index:
         """Puts a source into the index, in place of what was there under its path; gives its id."""
         path = str(source.path)
         with self._connection() as connection:
-            (file,) = connection.execute(_PUT, (path, source.package, len(source.text))).fetchone()
+            connection.execute(_PUT, (path, source.package, len(source.text)))
+            file: int = connection.execute("select id from file where path = ?", (path,)).fetchone()[0]
             connection.execute("delete from definition where file = ?", (file,))
             connection.execute("delete from word where file = ?", (file,))
             connection.executemany(

@@ -21,7 +21,7 @@ from .index import Index
 from .search import Searcher
 
 _ROUND_FILES = 24
-_ROUND_SEARCHES = 10
+_ROUND_SEARCHES = 14
 _ROUND_FOLLOWED = 6
 _ASKED_FOR = """
     append argument buffer bytes cache callable close codec connection count data decode default encode error

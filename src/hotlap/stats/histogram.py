@@ -1,7 +1,7 @@
-"""Quantiles and moments of base-2 exponential histograms (OpenTelemetry metrics data model, scale 5, seconds).
+"""Quantiles and moments of base-2 exponential histograms (OpenTelemetry metrics, scale 5, unit seconds).
 
-A bucket is represented by the value whose relative distance to both borders is the same, 2*l*u/(l+u): no duration
-in it is further off than (base - 1)/(base + 1) = 1.08 %, with base = 2**(1/32).
+A bucket is represented by the value whose relative distance to both borders is the same, 2*l*u/(l+u): no
+duration in it is further off than (base - 1)/(base + 1) = 1.08 %, with base = 2**(1/32).
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ def representatives() -> Floats:
 def quantiles(counts: NDArray[np.unsignedinteger], wanted: Sequence[float], low: int = 0) -> Floats:
     """Quantiles of the rows of `counts` (shape (n, width), buckets low .. low+width); shape (n, len(wanted)).
 
-    The q-quantile is the value of rank ceil(q*N) (inverse of the empirical distribution function, definition 1 of
-    Hyndman and Fan 1996), within 1.08 %. NaN for an empty row.
+    The q-quantile is the value of rank ceil(q*N) (inverse of the empirical distribution function,
+    definition 1 of Hyndman and Fan 1996), within 1.08 %. NaN for an empty row.
     """
-    if counts.shape[1] == 0:
-        return np.full((counts.shape[0], len(wanted)), np.nan)
-    cumulated = np.cumsum(counts, axis=1, dtype=np.uint64)
-    totals = cumulated[:, -1].astype(np.float64)
-    values = representatives()[low : low + counts.shape[1]]
-    result = np.empty((counts.shape[0], len(wanted)))
-    for column, q in enumerate(wanted):
-        # The product is rounded before ceil: 0.99 * 100 is 99.00000000000001 in floating point.
-        ranks = np.maximum(np.ceil(np.round(q * totals, 9)), 1.0).astype(np.uint64)
-        index = (cumulated < ranks[:, None]).sum(axis=1)
-        result[:, column] = values[np.minimum(index, len(values) - 1)]
-    result[totals == 0] = np.nan
-    return result
+    rows, width = counts.shape
+    if counts.size == 0:
+        return np.full((rows, len(wanted)), np.nan)
+    # One sorted array for all rows: a rank is looked up beyond what the rows before it add up to.
+    cumulated = np.cumsum(counts, dtype=np.uint64)
+    ends = cumulated[width - 1 :: width]
+    starts = np.concatenate(([np.uint64(0)], ends[:-1]))
+    totals = (ends - starts)[:, None]
+    # The product is rounded before ceil: 0.99 * 100 is 99.00000000000001 in floating point.
+    ranks = np.ceil(np.round(np.asarray(wanted) * totals, 9)).clip(1, totals.clip(1)).astype(np.uint64)
+    index = np.searchsorted(cumulated, starts[:, None] + ranks) - width * np.arange(rows)[:, None]
+    values = representatives()[low : low + width]
+    return np.where(totals > 0, values[index.clip(0, width - 1)], np.nan)
 
 
 def means_and_deviations(counts: NDArray[np.unsignedinteger], low: int = 0) -> tuple[Floats, Floats]:
@@ -75,7 +75,7 @@ def means_and_deviations(counts: NDArray[np.unsignedinteger], low: int = 0) -> t
     weights = counts.astype(np.float64)
     totals = weights.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = weights @ values / totals
-        # Around the mean, not as a difference of squares: that would cancel for narrow distributions.
-        squares = weights @ (values * values) / totals - means * means
-    return means, np.sqrt(np.maximum(squares, 0.0))
+        # Not `@`: it may start threads of its own in the process that is watched.
+        means = np.einsum("ij,j->i", weights, values) / totals
+        squares = np.einsum("ij,j->i", weights, values * values) / totals
+    return means, np.sqrt(np.maximum(squares - means * means, 0.0))

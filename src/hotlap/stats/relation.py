@@ -45,7 +45,7 @@ def rank_correlation(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float] | 
 
 
 def relative_slope(x: NDArray[Any], y: NDArray[Any]) -> float | None:
-    """How much y grows for each further x, relative to the median y at the smallest x; None when x is constant.
+    """How much y grows for each further x, relative to the median y at the smallest x; None for a constant x.
 
     The slope runs through the medians of y at each x, weighted by their numbers (least squares): one outlier
     among the y does not move it.
@@ -66,7 +66,7 @@ def relative_slope(x: NDArray[Any], y: NDArray[Any]) -> float | None:
 
 
 def exponent(sizes: NDArray[Any], times: NDArray[Any]) -> float | None:
-    """b in time ~ size**b by least squares on the logarithms; None unless sizes differ by a factor of 4 or more.
+    """b in time ~ size**b by least squares on the logarithms; None unless sizes differ by a factor of 4.
 
     Not yet a verdict on complexity: a constant part of the time pulls b down.
     """

@@ -1,13 +1,14 @@
 """From a window's columns to one Stats for each site: all sites at once, in numpy.
 
-What is exact (counts, sums, the histogram) is taken as it is. What is sampled is estimated with weights 1/p, the
-estimator of Horvitz and Thompson (1952) as a ratio: a mean is sum(w*x) / sum(w). Records that exist only because
-the call was slow have weight zero and never enter an estimate.
+What is exact (counts, sums, the histogram) is taken as it is. What is sampled is estimated with weights 1/p,
+the estimator of Horvitz and Thompson (1952) as a ratio: a mean is sum(w*x) / sum(w). Records that exist only
+because the call was slow have weight zero and never enter an estimate.
 """
 
 from __future__ import annotations
 
 import os
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .. import core
 from .. import sites as registry
 from ..model import Exemplar, Metric, Stats
 from ..options import SiteOptions
+from ..window import SLOWEST
 from .histogram import RELATIVE_ERROR, means_and_deviations, quantiles, representatives
 from .relation import exponent, rank_correlation, relative_slope
 
@@ -48,7 +50,7 @@ def summarise(
     slo_for: Callable[[str, float | None], float | None] | None = None,
     counting: frozenset[int] = frozenset(),
 ) -> list[Stats]:
-    """One Stats for each row of the window, in its order. `times` are the window_quantiles, if already known."""
+    """One Stats for each row of the window, in its order. `times` are the window_quantiles, if known."""
     if times is None:
         times = window_quantiles(window)
     columns = _described(window, slo_for, counting)
@@ -81,14 +83,15 @@ def _described(
 
 
 def _metrics(given: Mapping[str, list[float]]) -> dict[str, Metric]:
-    return {name: Metric(int(v[0]), float(v[1]), float(v[2]), float(v[3])) for name, v in given.items()}
+    # A copy first: the thread that recorded last may not have let go of the mapping yet.
+    return {name: Metric(int(v[0]), float(v[1]), float(v[2]), float(v[3])) for name, v in dict(given).items()}
 
 
 def _or_none(column: Floats) -> list[float | None]:
-    """A column as Python floats, None for NaN: made at once, because a thousand conversions one by one are slow."""
-    values: list[float | None] = column.tolist()
+    """A column as Python floats, None for NaN: made at once, because one by one it is slow."""
+    values: list[Any] = column.tolist()
     if np.isnan(column).any():
-        return [None if value != value else value for value in values]
+        return [None if isnan(value) else value for value in values]
     return values
 
 
@@ -109,7 +112,9 @@ def _exact(window: Window, times: Floats) -> dict[str, list[Any]]:
     not_timed = timed == 0
     total_s[not_timed] = np.nan
     std[not_timed] = np.nan
-    longest = np.where(is_flow, window.column("longest_ns") / 1e9, np.nan)
+    # Exact when it is the longest of the site's life; otherwise the longest among the records.
+    longest = np.maximum(window.column("longest_ns"), window.longest_run_ns) / 1e9
+    longest[~is_flow | (longest == 0)] = np.nan
     columns = {
         "error_rate": error_rate,
         "success_rate": 1.0 - error_rate,
@@ -139,8 +144,10 @@ def _exact(window: Window, times: Floats) -> dict[str, list[Any]]:
 
 
 def _extremes(window: Window) -> tuple[Floats, Floats]:
-    """Shortest and longest call of the window, from the outermost buckets: within 1.08 %, and never beyond the
-    exact extremes of the site's whole life."""
+    """Shortest and longest call of the window, from the outermost buckets: within 1.08 %.
+
+    Never beyond the exact extremes of the site's whole life.
+    """
     counts = window.histogram
     if counts.size == 0:
         nothing = np.full(len(window.sites), np.nan)
@@ -152,7 +159,7 @@ def _extremes(window: Window) -> tuple[Floats, Floats]:
     high = values[counts.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)]
     life_low, life_high = window.column("min_ns") / 1e9, window.column("max_ns") / 1e9
     low, high = np.clip(low, life_low, life_high), np.clip(high, life_low, life_high)
-    # The slowest call has mostly left a record, which is exact; it is the one when it lies in the outermost bucket.
+    # The slowest call has mostly left a record, which is exact: the one that lies in the outermost bucket.
     near = window.longest_ns / 1e9 >= high * (1 - 2 * RELATIVE_ERROR)
     high = np.where(near, window.longest_ns / 1e9, high)
     return np.where(some, low, np.nan), np.where(some, high, np.nan)
@@ -233,21 +240,21 @@ def _parents(window: Window) -> list[dict[str, float]]:
     keys = window.rows[known].astype(np.uint64) << np.uint64(32) | parents[known]
     pairs, where = np.unique(keys, return_inverse=True)
     sums = np.bincount(where, weight[known])
-    names = {site.id: site.name for site in registry.sites.values()}
+    names = {site.id: site.name for site in list(registry.sites.values())}
     for pair, share in zip(pairs.tolist(), sums.tolist(), strict=True):
         row = pair >> 32
         result[row][names.get(pair & 0xFFFF_FFFF, "?")] = share / float(totals[row])
     return result
 
 
-def _slowest(window: Window, most: int = 5) -> list[tuple[Exemplar, ...]]:
+def _slowest(window: Window) -> list[tuple[Exemplar, ...]]:
     """The slowest calls with a trace, tails among them: here no estimate is made."""
     result: list[tuple[Exemplar, ...]] = [()] * len(window.sites)
     rows, records = window.traced_rows, window.traced
     order = np.lexsort((-records["wall_ns"].astype(np.int64), rows))
     for index in order[rows[order] >= 0]:
         row = rows[index]
-        if len(result[row]) < most:
+        if len(result[row]) < SLOWEST:
             record = records[index]
             result[row] += (
                 Exemplar(

@@ -2,10 +2,13 @@
 
    Locking. On builds with a GIL every function here runs with the GIL held unless its comment says otherwise, and
    counters are plain loads and stores. On free-threaded builds the same macros are relaxed atomics: a counter is
-   never lost, and a reader may see one counter of a site a moment before another.
+   never lost, and a reader may see one counter of a site a moment before another. Objects that several threads may
+   change there (blocks, metrics) are locked with LOCK, and what another thread may still be reading (a replaced hook
+   or ring, a replaced __wrapped__) is let go with RETIRE, which on those builds keeps it for good: it is rare.
 
    Ownership. Sites are immortal: the scope of a thread, a record in flight and an open coroutine point to them
-   without a reference. Their number is capped by the registry in Python. */
+   without a reference. Their number is capped by the registry in Python. Everything else that is called into Python
+   is called with a reference of our own, since what it calls may replace it (set_trace(None) in a trace hook). */
 #ifndef HOTLAP_BASE_H
 #define HOTLAP_BASE_H
 
@@ -34,6 +37,11 @@
 #define ADD(field, n) (__atomic_fetch_add(&(field), (n), __ATOMIC_RELAXED) + (n))
 #define GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SET(field, n) __atomic_store_n(&(field), (n), __ATOMIC_RELAXED)
+#define TAKE(flag) (!__atomic_exchange_n(&(flag), 1, __ATOMIC_ACQUIRE))
+#define LET_GO(flag) __atomic_store_n(&(flag), 0, __ATOMIC_RELEASE)
+#define LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define UNLOCK() Py_END_CRITICAL_SECTION()
+#define RETIRE(object) ((void)(object))
 #define RAISE_TO(field, n)                                                                                            \
     do {                                                                                                              \
         __typeof__(field) seen_ = GET(field);                                                                         \
@@ -52,6 +60,11 @@
 #define ADD(field, n) ((field) += (n))
 #define GET(field) (field)
 #define SET(field, n) ((field) = (n))
+#define TAKE(flag) ((flag) ? 0 : ((flag) = 1))
+#define LET_GO(flag) ((flag) = 0)
+#define LOCK(object) {
+#define UNLOCK() }
+#define RETIRE(object) Py_XDECREF(object)
 #define RAISE_TO(field, n)                                                                                            \
     do {                                                                                                              \
         if ((field) < (n))                                                                                            \
@@ -88,8 +101,12 @@ static struct {
 } core = {.enabled = 1};
 
 /* The innermost measured call that this thread is in. `child_ns` is the time of the calls that it made so far.
-   `context` is set when the innermost one is a `with measure()` block: in a coroutine that nobody measures, such a
-   block stays the scope of the thread while other tasks run, and is then no parent of theirs. */
+   `context` is set, and never NULL, when the innermost one is a `with measure()` block: in a coroutine that nobody
+   measures, such a block stays the scope of the thread while other tasks run, and is then no parent of theirs.
+
+   Scopes end in the order opposite to how they began, but for blocks in suspended generators, and where greenlets
+   switch stacks in the middle of calls. A scope is plain data, so nothing worse happens then than that a call finds
+   another one's scope where it expected its own: see scope_leave(). */
 typedef struct {
     Site *site;
     uint64_t child_ns;
@@ -101,7 +118,8 @@ typedef struct {
     char *stack_limit; /* the whole address space until thread_check() has looked */
     char *stack_low;
     char *stack_high;
-    uint32_t id; /* the kernel's thread id */
+    uint32_t id;   /* the kernel's thread id */
+    uint32_t lost; /* scopes that did not end in order so far */
 } Thread;
 
 /* initial-exec: one instruction instead of a call to reach it; the few bytes fit the loader's reserve. */
@@ -140,24 +158,34 @@ thread_check(char *here)
 
 #define STACK_IS_SHORT() UNLIKELY((char *)__builtin_frame_address(0) < thread.stack_limit)
 
-/* The context of the running task or greenlet, borrowed; compared, never followed. */
+/* This thread's id for records. */
+static inline uint32_t
+thread_id(void)
+{
+    if (UNLIKELY(thread.stack_high == NULL) && thread_check(__builtin_frame_address(0)) < 0)
+        PyErr_Clear();
+    return thread.id;
+}
+
+/* The context of the running task or greenlet, borrowed; compared, never followed. A thread that never used one has
+   the same stand-in for it throughout. */
+static inline void *
+context_of(const PyThreadState *state)
+{
+    return state->context != NULL ? (void *)state->context : (void *)&thread;
+}
+
 static inline void *
 current_context(void)
 {
-    return PyThreadState_Get()->context;
-}
-
-static inline uint64_t
-current_context_version(void)
-{
-    return PyThreadState_Get()->context_ver;
+    return context_of(PyThreadState_Get());
 }
 
 static inline Scope
-scope_enter(Site *site, uint64_t child_ns, void *context)
+scope_enter(Scope scope)
 {
     Scope outer = thread.scope;
-    thread.scope = (Scope){site, child_ns, context};
+    thread.scope = scope;
     return outer;
 }
 
@@ -180,21 +208,98 @@ pending_restore(Pending pending)
     PyErr_Restore(pending.type, pending.value, pending.traceback);
 }
 
-/* Tells Python that one of the user's functions failed, and clears the error. It will not be called again. */
+/* A module of this name has been imported. Keeps a pending exception. */
+static SLOW PyObject *
+imported_module(const char *name)
+{
+    Pending pending = pending_set_aside();
+    PyObject *module = PyDict_GetItemString(PyImport_GetModuleDict(), name);
+    PyErr_Clear();
+    pending_restore(pending);
+    return module;
+}
+
+/* The scope that a call leaves is another one's. A block in a generator that is suspended: the caller's scope comes
+   back. With greenlets the caller's may be over as well: no scope is better than one that never goes away. */
 static SLOW void
+scope_lost(const Scope *outer)
+{
+    thread.lost++;
+    thread.scope = imported_module("greenlet") != NULL ? (Scope){NULL, 0, NULL} : *outer;
+}
+
+/* Ends the scope of a call of `ns` that began within `outer`. Returns its own time, without its children's, or -1 when
+   that is not known. */
+static inline int64_t
+scope_leave(const Scope *outer, const Site *site, uint64_t ns)
+{
+    if (UNLIKELY(thread.scope.site != site)) {
+        scope_lost(outer);
+        return -1;
+    }
+    uint64_t child_ns = thread.scope.child_ns;
+    thread.scope = *outer;
+    thread.scope.child_ns += ns;
+    return ns > child_ns ? (int64_t)(ns - child_ns) : 0;
+}
+
+/* ---- failures of functions that users gave ---- */
+
+static int
+raise_pending(void *exception)
+{
+    PyErr_SetObject((PyObject *)Py_TYPE((PyObject *)exception), (PyObject *)exception);
+    Py_DECREF((PyObject *)exception);
+    return -1;
+}
+
+/* A KeyboardInterrupt that came while a hook ran is the program's, not the hook's: it is raised again as soon as
+   the interpreter looks for signals. Steals `exception`, an instance. */
+static SLOW void
+raise_later(PyObject *exception)
+{
+#if defined(__linux__)
+    int main_thread = thread_id() == (uint32_t)getpid();
+#else
+    int main_thread = 0;
+#endif
+    if (main_thread && Py_AddPendingCall(raise_pending, exception) == 0)
+        return;
+    PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), (PyObject *)Py_TYPE(exception));
+    Py_DECREF(exception);
+}
+
+/* One of the user's functions raised: clears that, and tells Python. Returns 1 if the function is to be called no
+   more, 0 if it was not its fault: an interrupt, or a lack of stack or memory. */
+static SLOW int
 report_fault(const char *kind, PyObject *site)
 {
+    int host = PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError);
     Pending fault = pending_set_aside();
     PyErr_NormalizeException(&fault.type, &fault.value, &fault.traceback);
-    if (core.hooks.fault != NULL && fault.value != NULL) {
-        PyObject *done = PyObject_CallFunction(core.hooks.fault, "sOO", kind, site ? site : Py_None, fault.value);
-        if (done == NULL)
-            PyErr_Clear();
+    int interrupt = fault.value != NULL && !PyErr_GivenExceptionMatches(fault.value, PyExc_Exception);
+    if (interrupt) {
+        raise_later(Py_NewRef(fault.value));
+    }
+    else if (!host && core.hooks.fault != NULL && fault.value != NULL) {
+        PyObject *hook = Py_NewRef(core.hooks.fault);
+        PyObject *done = PyObject_CallFunction(hook, "sOO", kind, site ? site : Py_None, fault.value);
+        if (done == NULL && !PyErr_ExceptionMatches(PyExc_Exception)) {
+            Pending late = pending_set_aside();
+            PyErr_NormalizeException(&late.type, &late.value, &late.traceback);
+            raise_later(Py_NewRef(late.value));
+            Py_XDECREF(late.type);
+            Py_XDECREF(late.value);
+            Py_XDECREF(late.traceback);
+        }
+        PyErr_Clear();
         Py_XDECREF(done);
+        Py_DECREF(hook);
     }
     Py_XDECREF(fault.type);
     Py_XDECREF(fault.value);
     Py_XDECREF(fault.traceback);
+    return !interrupt && !host;
 }
 
 /* Raises one of hotlap.errors by name. Always returns NULL. */

@@ -11,6 +11,7 @@
 typedef struct Entry {
     struct Entry *below;
     uint32_t thread;
+    uint32_t lost; /* thread.lost at entry */
     uint8_t used, measured;
     void *context;
     uint64_t context_version;
@@ -20,7 +21,8 @@ typedef struct Entry {
 typedef struct {
     PyObject_HEAD
     Site *site;
-    PyObject *options; /* dict or NULL: what measure() was given besides its name */
+    PyObject *options; /* dict or NULL: what measure() was given besides its name and size */
+    PyObject *size_given; /* or NULL */
     double size;
     Entry *top;
     Entry first;
@@ -38,7 +40,7 @@ measurement_site(PyObject *name, PyObject *options)
     PyObject *site = NULL;
     if (options == NULL && core.hooks.sites != NULL) {
         site = PyDict_GetItemWithError(core.hooks.sites, name);
-        if (site != NULL)
+        if (LIKELY(site != NULL && Py_IS_TYPE(site, Site_Type)))
             return (Site *)site;
         if (PyErr_Occurred())
             return NULL;
@@ -50,8 +52,14 @@ measurement_site(PyObject *name, PyObject *options)
     PyObject *none = options ? NULL : PyDict_New();
     if (options == NULL && none == NULL)
         return NULL;
-    site = PyObject_CallFunctionObjArgs(core.hooks.missing, name, options ? options : none, NULL);
+    PyObject *missing = Py_NewRef(core.hooks.missing);
+    site = PyObject_CallFunctionObjArgs(missing, name, options ? options : none, NULL);
+    Py_DECREF(missing);
     Py_XDECREF(none);
+    if (site != NULL && !Py_IS_TYPE(site, Site_Type)) {
+        raise_error("HotlapError", "measure(%R): the site registry gave %R, which is no Site of this core", name, site);
+        Py_CLEAR(site);
+    }
     Py_XDECREF(site); /* immortal */
     return (Site *)site;
 }
@@ -103,6 +111,7 @@ measurement_make(PyObject *type, PyObject *const *args, size_t nargsf, PyObject 
         goto done;
     self->site = site;
     self->options = Py_XNewRef(options);
+    self->size_given = Py_XNewRef(size);
     self->size = number;
 done:
     Py_XDECREF(options);
@@ -135,6 +144,15 @@ done:
     return self;
 }
 
+static inline void
+entry_free(Measurement *self, Entry *entry)
+{
+    if (LIKELY(entry == &self->first))
+        SET(entry->used, 0);
+    else
+        PyMem_RawFree(entry);
+}
+
 static void
 Measurement_dealloc(PyObject *object)
 {
@@ -147,15 +165,35 @@ Measurement_dealloc(PyObject *object)
             if (entry->call.generation == core.generation)
                 ADD(self->site->in_flight, (uint32_t)-1);
             PyMem_RawFree(entry->call.sample);
-            if (entry->call.timed && thread.scope.site == self->site && thread.scope.context == entry->context)
+            if (entry->call.timed && entry->thread == thread.id && thread.scope.site == self->site &&
+                thread.scope.context == entry->context)
                 thread.scope = entry->call.outer;
         }
-        if (entry != &self->first)
-            PyMem_RawFree(entry);
+        entry_free(self, entry);
     }
     Py_XDECREF(self->options);
+    Py_XDECREF(self->size_given);
     type->tp_free(object);
     Py_DECREF(type);
+}
+
+/* A new entry of this thread and context on top of the others. NULL, without an exception, if there is no memory. */
+static inline Entry *
+entry_push(Measurement *self, void *context)
+{
+    Entry *entry = &self->first;
+    LOCK((PyObject *)self);
+    if (UNLIKELY(entry->used))
+        entry = PyMem_RawMalloc(sizeof(Entry));
+    if (LIKELY(entry != NULL)) {
+        entry->used = 1;
+        entry->thread = thread.id;
+        entry->context = context;
+        entry->below = self->top;
+        self->top = entry;
+    }
+    UNLOCK();
+    return entry;
 }
 
 static int
@@ -163,20 +201,12 @@ block_enter(Measurement *self)
 {
     if (STACK_IS_SHORT() && thread_check(__builtin_frame_address(0)) < 0)
         return -1;
-    Entry *entry = &self->first;
-    if (UNLIKELY(entry->used)) {
-        entry = PyMem_RawMalloc(sizeof(Entry));
-        if (entry == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-    }
     PyThreadState *state = PyThreadState_Get();
-    entry->used = 1;
-    entry->thread = thread.id;
-    entry->context = state->context;
-    entry->below = self->top;
-    self->top = entry;
+    Entry *entry = entry_push(self, context_of(state));
+    if (UNLIKELY(entry == NULL)) {
+        PyErr_NoMemory();
+        return -1;
+    }
     entry->measured = (uint8_t)(core.enabled != 0);
     if (!entry->measured)
         return 0;
@@ -192,18 +222,19 @@ block_enter(Measurement *self)
     if (UNLIKELY(ADD(site->gap, -1) < 0))
         call->sample = sample_begin(site, NULL, 0, NULL, self->size);
     /* A block of another task, still open, is not what encloses this one: see Scope. */
-    if (UNLIKELY(thread.scope.context != NULL && thread.scope.context != (void *)state->context))
+    if (UNLIKELY(thread.scope.context != NULL && thread.scope.context != entry->context))
         thread.scope = (Scope){NULL, 0, NULL};
-    call->outer = scope_enter(site, 0, state->context);
+    call->outer = scope_enter((Scope){site, 0, entry->context});
     entry->context_version = state->context_ver;
+    entry->lost = thread.lost;
     if (UNLIKELY(call->sample != NULL))
         evidence_open(call->sample);
     call->start = now_ticks();
     return 0;
 }
 
-static Entry *
-block_find_entry(Measurement *self, void *context)
+static SLOW Entry *
+entry_find(Measurement *self, void *context)
 {
     for (Entry *entry = self->top; entry != NULL; entry = entry->below)
         if (entry->thread == thread.id && entry->context == context)
@@ -214,9 +245,28 @@ block_find_entry(Measurement *self, void *context)
     return self->top;
 }
 
-/* Books the end of a block. With `failed` the exception is set, and stays. */
+/* Takes out the newest entry of this thread and context, or else of this thread, or else of all; NULL if none. */
+static inline Entry *
+entry_pop(Measurement *self)
+{
+    Entry *entry;
+    LOCK((PyObject *)self);
+    entry = self->top;
+    if (UNLIKELY(entry != NULL && entry->below != NULL))
+        entry = entry_find(self, current_context());
+    if (LIKELY(entry != NULL)) {
+        Entry **link = &self->top;
+        while (*link != entry)
+            link = &(*link)->below;
+        *link = entry->below;
+    }
+    UNLOCK();
+    return entry;
+}
+
+/* Books the end of a block; `exception`, if not NULL, left it. */
 static void
-block_book(Entry *entry, uint64_t end, int failed)
+block_book(Entry *entry, uint64_t end, PyObject *exception)
 {
     Call *call = &entry->call;
     Site *site = call->site;
@@ -230,11 +280,14 @@ block_book(Entry *entry, uint64_t end, int failed)
             evidence_close(call->sample);
         if (LIKELY(thread.scope.site == site && thread.scope.context == entry->context)) {
             child_ns = thread.scope.child_ns;
-            thread.scope = call->outer;
-            thread.scope.child_ns += ns;
+            /* When scopes ended out of order since, the one around this block may be over. */
+            thread.scope = LIKELY(entry->lost == thread.lost) ? call->outer : (Scope){NULL, 0, NULL};
+            /* With other tasks in between, `ns` is not all time of the caller's, but the children's is. */
+            thread.scope.child_ns += switched ? child_ns : ns;
         }
         else {
-            switched = 1; /* another task's block lies on top: it goes to no parent when it ends */
+            switched = 1; /* another task's block lies on top */
+            thread.lost++;
         }
     }
     if (call->generation != core.generation) {
@@ -242,7 +295,7 @@ block_book(Entry *entry, uint64_t end, int failed)
         return;
     }
     ADD(site->in_flight, (uint32_t)-1);
-    uint16_t outcome = failed ? outcome_of_exception() : 0;
+    uint16_t outcome = exception != NULL ? outcome_of(exception) : 0;
     count_outcome(site, outcome);
     if (!call->timed)
         return;
@@ -265,35 +318,14 @@ static int
 block_exit(Measurement *self, PyObject *exception)
 {
     uint64_t end = now_ticks();
-    Entry *entry = self->top;
-    if (entry == NULL) {
+    Entry *entry = entry_pop(self);
+    if (UNLIKELY(entry == NULL)) {
         raise_error("HotlapError", "measure(%R): exited more often than entered", self->site->name);
         return -1;
     }
-    if (UNLIKELY(entry->below != NULL))
-        entry = block_find_entry(self, current_context());
-    Entry **link = &self->top;
-    while (*link != entry)
-        link = &(*link)->below;
-    *link = entry->below;
-    if (entry->measured) {
-        int failed = exception != NULL && exception != Py_None;
-        if (UNLIKELY(failed)) {
-            PyErr_SetObject(PyExceptionInstance_Check(exception) ? (PyObject *)Py_TYPE(exception)
-                            : PyExceptionClass_Check(exception)  ? exception
-                                                                 : PyExc_Exception,
-                            PyExceptionInstance_Check(exception) ? exception : NULL);
-            block_book(entry, end, 1);
-            PyErr_Clear();
-        }
-        else {
-            block_book(entry, end, 0);
-        }
-    }
-    if (entry == &self->first)
-        entry->used = 0;
-    else
-        PyMem_RawFree(entry);
+    if (entry->measured)
+        block_book(entry, end, exception == Py_None ? NULL : exception);
+    entry_free(self, entry);
     return 0;
 }
 
@@ -385,7 +417,30 @@ Measurement_aexit(PyObject *self, PyObject *const *args, Py_ssize_t count)
 
 /* ---- record(), and the decorator ---- */
 
-/* record(rows=17): one more value of each named metric of the site. */
+/* One more value of one metric. Called with the site locked. */
+static int
+site_add_metric(Site *site, PyObject *name, double number)
+{
+    if (site->metrics == NULL && (site->metrics = PyDict_New()) == NULL)
+        return -1;
+    PyObject *metrics = Py_NewRef(site->metrics); /* the recorder may take it while the name is looked up */
+    double total = number, least = number, most = number;
+    long long count = 1;
+    PyObject *old = PyDict_GetItemWithError(metrics, name);
+    if (old != NULL && PyList_CheckExact(old) && PyList_GET_SIZE(old) == 4) {
+        count += PyLong_AsLongLong(PyList_GET_ITEM(old, 0));
+        total += PyFloat_AsDouble(PyList_GET_ITEM(old, 1));
+        least = fmin(least, PyFloat_AsDouble(PyList_GET_ITEM(old, 2)));
+        most = fmax(most, PyFloat_AsDouble(PyList_GET_ITEM(old, 3)));
+    }
+    PyObject *made = PyErr_Occurred() ? NULL : Py_BuildValue("[Lddd]", count, total, least, most);
+    int failed = made == NULL || PyDict_SetItem(metrics, name, made) < 0;
+    Py_XDECREF(made);
+    Py_DECREF(metrics);
+    return failed ? -1 : 0;
+}
+
+/* record(rows=17): one more value of each named metric of the site; none if one of them is no finite number. */
 static PyObject *
 Measurement_record(PyObject *object, PyObject *args, PyObject *kwargs)
 {
@@ -393,40 +448,34 @@ Measurement_record(PyObject *object, PyObject *args, PyObject *kwargs)
     if (PyTuple_GET_SIZE(args) != 0)
         return raise_error("OptionTypeError", "record(%R): takes keyword arguments alone, as in record(rows=17)",
                            PyTuple_GET_ITEM(args, 0));
-    Py_ssize_t position = 0;
+    double few[8];
+    Py_ssize_t count = kwargs != NULL ? PyDict_GET_SIZE(kwargs) : 0, i = 0, position = 0;
+    double *numbers = count <= 8 ? few : PyMem_New(double, (size_t)count);
+    if (numbers == NULL)
+        return PyErr_NoMemory();
     PyObject *name, *value;
-    while (kwargs != NULL && PyDict_Next(kwargs, &position, &name, &value)) {
+    int failed = 0;
+    while (count > 0 && !failed && PyDict_Next(kwargs, &position, &name, &value)) {
         double number = PyBool_Check(value) || PyUnicode_Check(value) ? Py_NAN : PyFloat_AsDouble(value);
         if (PyErr_Occurred() || !isfinite(number)) {
+            failed = 1;
+            if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
+                break; /* an interrupt, not what the number's own __float__ raised */
             PyErr_Clear();
-            return raise_error("OptionTypeError", "record(%U=%R): must be a finite number", name, value);
+            raise_error("OptionTypeError", "record(%U=%R): must be a finite number", name, value);
         }
+        numbers[i++] = number;
     }
-    if (!core.enabled || kwargs == NULL)
-        Py_RETURN_NONE;
-    if (site->metrics == NULL && (site->metrics = PyDict_New()) == NULL)
+    i = position = 0;
+    while (count > 0 && !failed && core.enabled && PyDict_Next(kwargs, &position, &name, &value)) {
+        LOCK((PyObject *)site);
+        failed = site_add_metric(site, name, numbers[i++]);
+        UNLOCK();
+    }
+    if (numbers != few)
+        PyMem_Free(numbers);
+    if (failed)
         return NULL;
-    position = 0;
-    while (PyDict_Next(kwargs, &position, &name, &value)) {
-        double number = PyFloat_AsDouble(value);
-        PyObject *old = PyDict_GetItemWithError(site->metrics, name);
-        if (old == NULL && PyErr_Occurred())
-            return NULL;
-        double total = number, least = number, most = number;
-        long long count = 1;
-        if (old != NULL && PyList_CheckExact(old) && PyList_GET_SIZE(old) == 4) {
-            count += PyLong_AsLongLong(PyList_GET_ITEM(old, 0));
-            total += PyFloat_AsDouble(PyList_GET_ITEM(old, 1));
-            least = fmin(least, PyFloat_AsDouble(PyList_GET_ITEM(old, 2)));
-            most = fmax(most, PyFloat_AsDouble(PyList_GET_ITEM(old, 3)));
-        }
-        PyObject *made = Py_BuildValue("[Lddd]", count, total, least, most);
-        if (made == NULL || PyDict_SetItem(site->metrics, name, made) < 0) {
-            Py_XDECREF(made);
-            return NULL;
-        }
-        Py_DECREF(made);
-    }
     Py_RETURN_NONE;
 }
 
@@ -439,11 +488,15 @@ Measurement_call(PyObject *object, PyObject *args, PyObject *kwargs)
         return raise_error("OptionTypeError", "measure(%R) as a decorator takes the function alone", self->site->name);
     if (core.hooks.decorate == NULL)
         return raise_error("HotlapError", "measure(%R): no decorator is set", self->site->name);
-    PyObject *none = self->options ? NULL : PyDict_New();
-    PyObject *probe = PyObject_CallFunctionObjArgs(core.hooks.decorate, self->site->name,
-                                                   self->options ? self->options : none, PyTuple_GET_ITEM(args, 0),
-                                                   NULL);
-    Py_XDECREF(none);
+    PyObject *options = self->options ? PyDict_Copy(self->options) : PyDict_New();
+    if (options == NULL || (self->size_given && PyDict_SetItemString(options, "size", self->size_given) < 0)) {
+        Py_XDECREF(options);
+        return NULL;
+    }
+    PyObject *hook = Py_NewRef(core.hooks.decorate);
+    PyObject *probe = PyObject_CallFunctionObjArgs(hook, self->site->name, options, PyTuple_GET_ITEM(args, 0), NULL);
+    Py_DECREF(hook);
+    Py_DECREF(options);
     return probe;
 }
 

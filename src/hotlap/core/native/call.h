@@ -14,18 +14,19 @@ typedef struct {
 } Call;
 
 /* An exception that is part of a protocol is no error: Stop... ends an iteration, GeneratorExit and CancelledError
-   end a call that somebody no longer wants. Called with the exception set, and leaves it. */
+   end a call that somebody no longer wants. `exception` is an instance or a class. Keeps a pending exception. */
 static SLOW uint16_t
-outcome_of_exception(void)
+outcome_of(PyObject *exception)
 {
     static PyObject *cancelled_error;
-    if (PyErr_ExceptionMatches(PyExc_StopIteration) || PyErr_ExceptionMatches(PyExc_StopAsyncIteration))
+    if (PyErr_GivenExceptionMatches(exception, PyExc_StopIteration) ||
+        PyErr_GivenExceptionMatches(exception, PyExc_StopAsyncIteration))
         return 0;
-    if (PyErr_ExceptionMatches(PyExc_GeneratorExit))
+    if (PyErr_GivenExceptionMatches(exception, PyExc_GeneratorExit))
         return FLAG_CANCELLED;
     if (cancelled_error == NULL) {
         /* Nobody can raise it before asyncio is there: looked up, never imported. */
-        PyObject *module = PyDict_GetItemString(PyImport_GetModuleDict(), "asyncio.exceptions");
+        PyObject *module = imported_module("asyncio.exceptions");
         if (module != NULL) {
             Pending pending = pending_set_aside();
             cancelled_error = PyObject_GetAttrString(module, "CancelledError");
@@ -33,9 +34,16 @@ outcome_of_exception(void)
             pending_restore(pending);
         }
     }
-    if (cancelled_error != NULL && PyErr_ExceptionMatches(cancelled_error))
+    if (cancelled_error != NULL && PyErr_GivenExceptionMatches(exception, cancelled_error))
         return FLAG_CANCELLED;
     return FLAG_ERROR;
+}
+
+/* The same of the exception that is set. */
+static SLOW uint16_t
+outcome_of_exception(void)
+{
+    return outcome_of(PyErr_Occurred());
 }
 
 static inline void
@@ -57,23 +65,49 @@ count_in(Site *site)
     RAISE_TO(site->in_flight_peak, now);
 }
 
+/* The rest of call_begin() for a call whose turn to be sampled has come. Kept apart, as call_record() is: the way of
+   all other calls then runs straight through, which the compiler does not arrange by itself. */
+static SLOW void
+call_begin_sample(Call *call, Site *site, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    call->sample = sample_begin(site, args, nargsf, kwnames, Py_NAN);
+    call->outer = scope_enter((Scope){site, 0, NULL});
+    if (call->sample != NULL)
+        evidence_open(call->sample);
+    call->start = now_ticks();
+}
+
 static inline void
 call_begin(Call *call, Site *site, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     count_in(site);
     call->site = site;
     call->sample = NULL;
-    call->start = 0;
     call->generation = core.generation;
     call->timed = site->mode != MODE_COUNT;
     if (UNLIKELY(!call->timed))
         return;
-    if (UNLIKELY(ADD(site->gap, -1) < 0))
-        call->sample = sample_begin(site, args, nargsf, kwnames, Py_NAN);
-    call->outer = scope_enter(site, 0, NULL);
-    if (UNLIKELY(call->sample != NULL))
-        evidence_open(call->sample);
+    if (UNLIKELY(ADD(site->gap, -1) < 0)) {
+        call_begin_sample(call, site, args, nargsf, kwnames);
+        return;
+    }
+    call->outer = scope_enter((Scope){site, 0, NULL});
     call->start = now_ticks();
+}
+
+/* Leaves the record of a call that was sampled, or slow. */
+static SLOW void
+call_record(const Call *call, uint64_t ns, int64_t own_ns, uint16_t outcome)
+{
+    Ended ended = {
+        .start_ticks = call->start,
+        .wall_ns = ns,
+        .run_ns = ns,
+        .longest_ns = ns,
+        .own_ns = own_ns,
+        .flags = outcome,
+    };
+    sample_end(call->site, &ended, call->sample);
 }
 
 /* `failed`: an exception is set. Calls that began before a fork do not count in the child. */
@@ -95,9 +129,7 @@ call_end(Call *call, int failed)
     Sample *sample = call->sample;
     if (UNLIKELY(sample != NULL))
         evidence_close(sample);
-    uint64_t child_ns = thread.scope.child_ns;
-    thread.scope = call->outer;
-    thread.scope.child_ns += ns;
+    int64_t own_ns = scope_leave(&call->outer, site, ns);
     if (UNLIKELY(call->generation != core.generation)) {
         PyMem_RawFree(sample);
         return;
@@ -106,17 +138,8 @@ call_end(Call *call, int failed)
     outcome = UNLIKELY(failed) ? outcome_of_exception() : 0;
     count_outcome(site, outcome);
     site_count_time(site, ns);
-    if (UNLIKELY(sample != NULL || ns > GET(site->tail_ns))) {
-        Ended ended = {
-            .start_ticks = start,
-            .wall_ns = ns,
-            .run_ns = ns,
-            .longest_ns = ns,
-            .own_ns = ns > child_ns ? (int64_t)(ns - child_ns) : 0,
-            .flags = outcome,
-        };
-        sample_end(site, &ended, sample);
-    }
+    if (UNLIKELY(sample != NULL || ns > GET(site->tail_ns)))
+        call_record(call, ns, own_ns, outcome);
 }
 
 /* The call turned out to be a coroutine: it is counted when that ends, not now. Its sample goes along. */

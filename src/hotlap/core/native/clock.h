@@ -3,8 +3,12 @@
    now_ticks() is what calls are timed with; ticks_to_ns() turns a difference into nanoseconds, and ticks_to_mono()
    a reading into a time on the scale of CLOCK_MONOTONIC. The counter's rate is measured against that clock, and
    each clock_calibrate() looks how far the two have drifted apart and bends the rate so that the next look finds
-   them together again: the mapping has no steps and never runs backwards. Needs no lock but the GIL; on
-   free-threaded builds only the aggregator's thread calibrates, and readers see the anchor through a sequence. */
+   them together again: the mapping has no steps and never runs backwards. When one of the two clocks stood still or
+   jumped (a suspended machine, a paused or moved virtual one), the rate is measured anew from there. A counter that
+   ran ahead then keeps its lead, since time must not run backwards; one that fell behind is set forward.
+
+   Needs no lock but the GIL; on free-threaded builds only the aggregator's thread calibrates, and readers see the
+   anchor through a sequence. */
 #ifndef HOTLAP_CLOCK_H
 #define HOTLAP_CLOCK_H
 
@@ -21,6 +25,8 @@ static struct {
     uint64_t anchor_ns;
     uint64_t first_ticks; /* the pair that the rate is measured from */
     uint64_t first_ns;
+    int64_t lead_ns;  /* of this clock over the monotonic one, taken for good: see above */
+    uint64_t jumps;
     int64_t error_ns; /* found by the last calibration */
     int64_t max_error_ns;
     uint64_t calibrations;
@@ -58,7 +64,8 @@ static SLOW uint64_t
 fake_ns(void)
 {
     Pending pending = pending_set_aside();
-    PyObject *value = PyObject_CallNoArgs(clock_state.fake);
+    PyObject *fake = Py_NewRef(clock_state.fake);
+    PyObject *value = PyObject_CallNoArgs(fake);
     if (value != NULL) {
         uint64_t ns = PyLong_AsUnsignedLongLong(value);
         Py_DECREF(value);
@@ -66,19 +73,22 @@ fake_ns(void)
             clock_state.fake_ns = ns;
     }
     if (PyErr_Occurred())
-        PyErr_WriteUnraisable(clock_state.fake);
+        PyErr_WriteUnraisable(fake);
+    Py_DECREF(fake);
     pending_restore(pending);
     return clock_state.fake_ns;
+}
+
+static __attribute__((noinline)) uint64_t
+other_ticks(void)
+{
+    return clock_state.kind == CLOCK_MONO ? mono_ns() : fake_ns();
 }
 
 static inline uint64_t
 now_ticks(void)
 {
-    if (LIKELY(clock_state.kind == CLOCK_TSC))
-        return read_tsc();
-    if (clock_state.kind == CLOCK_MONO)
-        return mono_ns();
-    return fake_ns();
+    return LIKELY(clock_state.kind == CLOCK_TSC) ? read_tsc() : other_ticks();
 }
 
 /* A counter that another core reads a moment earlier must not give a negative time. */
@@ -86,7 +96,7 @@ static inline uint64_t
 elapsed_ns(uint64_t start, uint64_t end)
 {
     uint64_t ticks = LIKELY(end > start) ? end - start : 0;
-    return (uint64_t)(((unsigned __int128)ticks * clock_state.multiplier) >> 32);
+    return (uint64_t)(((unsigned __int128)ticks * GET(clock_state.multiplier)) >> 32);
 }
 
 static uint64_t
@@ -98,8 +108,8 @@ ticks_to_mono(uint64_t ticks)
     uint64_t ns;
     do {
         before = __atomic_load_n(&clock_state.sequence, __ATOMIC_ACQUIRE);
-        int64_t since = (int64_t)(ticks - clock_state.anchor_ticks);
-        ns = clock_state.anchor_ns + (uint64_t)(int64_t)(((__int128)since * (__int128)clock_state.multiplier) >> 32);
+        int64_t since = (int64_t)(ticks - GET(clock_state.anchor_ticks));
+        ns = GET(clock_state.anchor_ns) + (uint64_t)(int64_t)(((__int128)since * GET(clock_state.multiplier)) >> 32);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         after = __atomic_load_n(&clock_state.sequence, __ATOMIC_RELAXED);
     } while (UNLIKELY((before & 1) || before != after));
@@ -148,7 +158,8 @@ kernel_trusts_tsc(void)
 static void
 clock_load(void)
 {
-    read_pair(&clock_state.first_ticks, &clock_state.first_ns);
+    if (clock_state.first_ns == 0)
+        read_pair(&clock_state.first_ticks, &clock_state.first_ns);
 }
 
 /* When the first site is made. Waits until 1 ms after loading: with pairs that are good to some 20 ns the rate is
@@ -189,21 +200,33 @@ clock_calibrate(void)
     uint64_t ticks = 0, ns = 0;
     read_pair(&ticks, &ns);
     uint64_t mapped = ticks_to_mono(ticks);
-    int64_t error = (int64_t)(mapped - ns);
+    uint64_t expected = ns + (uint64_t)clock_state.lead_ns;
+    int64_t error = (int64_t)(mapped - expected);
     int64_t magnitude = error < 0 ? -error : error;
-    uint64_t since_anchor = ns - clock_state.anchor_ns;
-    if (since_anchor < 1000000) /* too soon to tell drift from the reading itself */
+    int64_t since_anchor = (int64_t)(expected - clock_state.anchor_ns);
+    uint64_t multiplier = clock_state.multiplier;
+    if (magnitude > 1000000 && magnitude > since_anchor / 100) { /* no crystal drifts by 1 % */
+        clock_state.jumps++;
+        clock_state.first_ticks = ticks;
+        clock_state.first_ns = ns;
+        if (error > 0)
+            clock_state.lead_ns += error;
+        else
+            mapped = expected;
+    }
+    else if (since_anchor < 1000000) { /* too soon to tell drift from the reading itself */
         return error;
-    double rate = (double)(ns - clock_state.first_ns) / (double)(ticks - clock_state.first_ticks);
-    double bend = -(double)error / (double)since_anchor;
-    if (bend > 500e-6)
-        bend = 500e-6;
-    if (bend < -500e-6)
-        bend = -500e-6;
+    }
+    else {
+        double rate = (double)(ns - clock_state.first_ns) / (double)(ticks - clock_state.first_ticks);
+        double bend = -(double)error / (double)since_anchor;
+        bend = bend > 500e-6 ? 500e-6 : bend < -500e-6 ? -500e-6 : bend;
+        multiplier = (uint64_t)(rate * (1 + bend) * 4294967296.0 + 0.5);
+    }
     __atomic_fetch_add(&clock_state.sequence, 1, __ATOMIC_ACQ_REL);
-    clock_state.multiplier = (uint64_t)(rate * (1 + bend) * 4294967296.0 + 0.5);
-    clock_state.anchor_ticks = ticks;
-    clock_state.anchor_ns = mapped;
+    SET(clock_state.multiplier, multiplier);
+    SET(clock_state.anchor_ticks, ticks);
+    SET(clock_state.anchor_ns, mapped);
     __atomic_fetch_add(&clock_state.sequence, 1, __ATOMIC_ACQ_REL);
     clock_state.error_ns = error;
     clock_state.calibrations++;
@@ -217,12 +240,12 @@ clock_describe(void)
 {
     static const char *names[] = {"tsc", "monotonic", "fake"};
     double hz = clock_state.kind == CLOCK_TSC ? 1e9 * 4294967296.0 / (double)clock_state.multiplier : 1e9;
-    return Py_BuildValue("{s:s,s:s,s:d,s:L,s:L,s:K}", "kind", names[clock_state.kind], "reason",
+    return Py_BuildValue("{s:s,s:s,s:d,s:L,s:L,s:K,s:K}", "kind", names[clock_state.kind], "reason",
                          clock_state.kind == CLOCK_FAKE ? "set_clock() was called"
                                                         : (clock_state.reason ? clock_state.reason : "not started"),
                          "frequency_hz", hz, "error_ns", (long long)clock_state.error_ns, "max_error_ns",
                          (long long)clock_state.max_error_ns, "calibrations",
-                         (unsigned long long)clock_state.calibrations);
+                         (unsigned long long)clock_state.calibrations, "jumps", (unsigned long long)clock_state.jumps);
 }
 
 #endif

@@ -8,7 +8,11 @@
    close, which go to the original. The site is the thread's scope during each step, so calls made in it find their
    parent. One type serves coroutines, one generators, and async generators have one with AsyncStep as the awaitable
    of each asend(). Objects take part in garbage collection, as the originals do: a task's frame may hold its task.
-   Like the originals they have no tp_clear: a cycle ends when the original's finalizer empties its frame. */
+   Like the originals they have no tp_clear: a cycle ends when the original's finalizer empties its frame.
+
+   A call that begins while measuring is switched off, or that is closed or thrown into before its first step, is
+   not measured at all: its stand-in is FLOW_DONE from then on, and only passes things on. Two threads cannot be in
+   one flow: the second finds `running` taken and goes to the original, which refuses. */
 #ifndef HOTLAP_FLOW_H
 #define HOTLAP_FLOW_H
 
@@ -25,7 +29,8 @@ typedef struct {
     Site *site;
     Sample *sample;
     uint64_t start; /* ticks of the first step */
-    uint64_t wall_ns, run_ns, longest_ns, child_ns;
+    uint64_t wall_ns, run_ns, longest_ns;
+    Scope scope; /* the innermost one at the end of the last step: its own, or a block that is open in it */
     uint32_t suspensions;
     uint32_t generation;
     uint8_t state, timed, kind, running;
@@ -67,7 +72,7 @@ flow_new(PyTypeObject *type, uint8_t kind, PyObject *inner, Site *site, Sample *
         PyObject_GC_UnTrack(flow);
     }
     flow->inner = inner;
-    flow->site = site;
+    flow->site = flow->scope.site = site;
     flow->sample = sample;
     flow->kind = kind;
     flow->generation = core.generation;
@@ -91,13 +96,26 @@ flow_counts(Flow *flow)
     return flow->state == FLOW_OPEN && flow->generation == core.generation;
 }
 
+/* A step of the original is to be measured: 0 if it only has to be passed on, else step_begin() must follow. */
+static inline int
+flow_take(Flow *flow)
+{
+    if (UNLIKELY(flow->state == FLOW_DONE))
+        return 0;
+    if (UNLIKELY(flow->state == FLOW_NEW && !core.enabled)) {
+        flow->state = FLOW_DONE;
+        return 0;
+    }
+    return TAKE(flow->running);
+}
+
 static inline void
 step_begin(Flow *flow, Step *step)
 {
-    int first = flow->state == FLOW_NEW && core.enabled;
+    int first = flow->state == FLOW_NEW;
     if (first)
         flow_open(flow);
-    step->outer = scope_enter(flow->site, flow->child_ns, NULL);
+    step->outer = scope_enter(flow->scope);
     if (UNLIKELY(flow->sample != NULL))
         evidence_open(flow->sample);
     step->start = now_ticks();
@@ -116,7 +134,10 @@ step_end(Flow *flow, Step *step)
     flow->run_ns += ns;
     if (ns > flow->longest_ns)
         flow->longest_ns = ns;
-    flow->child_ns = thread.scope.child_ns;
+    if (LIKELY(thread.scope.site == flow->site || thread.scope.context != NULL))
+        flow->scope = thread.scope;
+    else
+        flow->scope.context = NULL; /* a greenlet left another call's scope: the last one known is as good as any */
     thread.scope = step->outer;
     thread.scope.child_ns += ns;
     return end;
@@ -151,7 +172,7 @@ flow_finish(Flow *flow, uint64_t wall_ns, uint16_t outcome)
             .wall_ns = wall_ns,
             .run_ns = flow->run_ns,
             .longest_ns = flow->longest_ns,
-            .own_ns = flow->run_ns > flow->child_ns ? (int64_t)(flow->run_ns - flow->child_ns) : 0,
+            .own_ns = flow->run_ns > flow->scope.child_ns ? (int64_t)(flow->run_ns - flow->scope.child_ns) : 0,
             .suspensions = flow->suspensions,
             .flags = outcome | (flow->kind != FOLLOW_GENERATOR ? FLAG_ASYNC : 0) |
                      (flow->kind != FOLLOW_COROUTINE ? FLAG_GENERATOR : 0),
@@ -184,14 +205,13 @@ flow_send(PyObject *self, PyObject *value, PyObject **result)
         *result = NULL;
         return PYGEN_ERROR;
     }
-    if (UNLIKELY(flow->state == FLOW_DONE || flow->running)) /* the original knows what to say */
+    if (UNLIKELY(!flow_take(flow))) /* the original knows what to say */
         return PyIter_Send(flow->inner, value, result);
     Step step;
-    flow->running = 1;
     step_begin(flow, &step);
     PySendResult status = PyIter_Send(flow->inner, value, result);
     uint64_t end = step_end(flow, &step);
-    flow->running = 0;
+    LET_GO(flow->running);
     flow_book(flow, end, status);
     return status;
 }
@@ -224,6 +244,10 @@ flow_iternext(PyObject *self)
 {
     PyObject *result;
     PySendResult status = flow_send(self, Py_None, &result);
+    if (status == PYGEN_RETURN && result == Py_None) { /* the slot may leave StopIteration out: far cheaper */
+        Py_DECREF(result);
+        return NULL;
+    }
     return as_iteration(status, result);
 }
 
@@ -248,22 +272,23 @@ static PyObject *
 flow_throw_method(PyObject *self, PyObject *args)
 {
     Flow *flow = (Flow *)self;
+    if (STACK_IS_SHORT() && thread_check(__builtin_frame_address(0)) < 0)
+        return NULL;
     PyObject *method = PyObject_GetAttrString(flow->inner, "throw");
     if (method == NULL)
         return NULL;
     PyObject *result;
-    if (flow->state != FLOW_OPEN || flow->running) { /* thrown into what never ran, it does not run */
+    if (flow->state == FLOW_NEW) /* thrown into what never ran, it does not run */
+        flow->state = FLOW_DONE;
+    if (!flow_take(flow)) {
         result = PyObject_Call(method, args, NULL);
-        if (flow->state == FLOW_NEW)
-            flow->state = FLOW_DONE;
     }
     else {
         Step step;
-        flow->running = 1;
         step_begin(flow, &step);
         result = PyObject_Call(method, args, NULL);
         uint64_t end = step_end(flow, &step);
-        flow->running = 0;
+        LET_GO(flow->running);
         flow_book(flow, end, status_of(result));
     }
     Py_DECREF(method);
@@ -274,22 +299,23 @@ static PyObject *
 flow_close_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     Flow *flow = (Flow *)self;
+    if (STACK_IS_SHORT() && thread_check(__builtin_frame_address(0)) < 0)
+        return NULL;
     PyObject *method = PyObject_GetAttrString(flow->inner, "close");
     if (method == NULL)
         return NULL;
     PyObject *result;
-    if (flow->state != FLOW_OPEN || flow->running) {
+    if (flow->state == FLOW_NEW)
+        flow->state = FLOW_DONE;
+    if (!flow_take(flow)) {
         result = PyObject_CallNoArgs(method);
-        if (flow->state == FLOW_NEW)
-            flow->state = FLOW_DONE;
     }
     else {
         Step step;
-        flow->running = 1;
         step_begin(flow, &step);
         result = PyObject_CallNoArgs(method);
         uint64_t end = step_end(flow, &step);
-        flow->running = 0;
+        LET_GO(flow->running);
         uint64_t wall = flow->kind == FOLLOW_GENERATOR ? flow->run_ns : elapsed_ns(flow->start, end);
         flow_finish(flow, wall, result != NULL ? FLAG_CANCELLED : outcome_of_exception());
     }
@@ -333,29 +359,46 @@ flow_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+static void flow_free(Flow *flow);
+static void flow_dealloc(PyObject *self);
+
 /* Never finished: the original is let go first, so that its finally blocks run as they would, then the call counts
-   as cancelled. */
+   as cancelled. What its frame holds may be a flow again, and so on: hence the trashcan. */
+static SLOW void
+flow_abandon(PyObject *self)
+{
+    Flow *flow = (Flow *)self;
+    Py_TRASHCAN_BEGIN(self, flow_dealloc)
+    Pending pending = pending_set_aside();
+    Py_CLEAR(flow->inner);
+    uint64_t wall = flow->kind == FOLLOW_COROUTINE && flow->state == FLOW_OPEN ? elapsed_ns(flow->start, now_ticks())
+                    : flow->kind == FOLLOW_GENERATOR                            ? flow->run_ns
+                                                                                : flow->wall_ns;
+    flow_finish(flow, wall, FLAG_CANCELLED);
+    pending_restore(pending);
+    flow_free(flow);
+    Py_TRASHCAN_END
+}
+
 static void
 flow_dealloc(PyObject *self)
 {
     Flow *flow = (Flow *)self;
-    PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (flow->weakrefs != NULL)
+    if (UNLIKELY(flow->weakrefs != NULL))
         PyObject_ClearWeakRefs(self);
-    int open = flow->state == FLOW_OPEN;
-    if (UNLIKELY(open || flow->sample != NULL)) {
-        Pending pending = pending_set_aside();
-        Py_CLEAR(flow->inner);
-        uint64_t wall = flow->kind == FOLLOW_COROUTINE ? elapsed_ns(flow->start, now_ticks())
-                        : flow->kind == FOLLOW_GENERATOR ? flow->run_ns
-                                                         : flow->wall_ns;
-        flow_finish(flow, wall, FLAG_CANCELLED);
-        pending_restore(pending);
+    if (UNLIKELY(flow->state != FLOW_DONE)) {
+        flow_abandon(self);
+        return;
     }
-    else {
-        Py_CLEAR(flow->inner);
-    }
+    Py_CLEAR(flow->inner);
+    flow_free(flow);
+}
+
+static void
+flow_free(Flow *flow)
+{
+    PyTypeObject *type = Py_TYPE(flow);
 #ifndef Py_GIL_DISABLED
     if (type == Coroutine_Type && spare_count < SPARE_FLOWS) {
         spare_flows[spare_count++] = flow;
@@ -363,7 +406,7 @@ flow_dealloc(PyObject *self)
         return;
     }
 #endif
-    type->tp_free(self);
+    type->tp_free(flow);
     Py_DECREF(type);
 }
 
@@ -414,6 +457,24 @@ self_method(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(self);
 }
 
+/* `await` refuses a coroutine that is suspended in another await: it would get values that are not its. */
+static PyObject *
+coroutine_await(PyObject *self)
+{
+    Flow *flow = (Flow *)self;
+    if (UNLIKELY(flow->state != FLOW_NEW)) {
+        PyObject *awaited = PyObject_GetAttrString(flow->inner, "cr_await");
+        if (awaited == NULL)
+            return NULL;
+        Py_DECREF(awaited);
+        if (awaited != Py_None) {
+            PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+            return NULL;
+        }
+    }
+    return Py_NewRef(self);
+}
+
 static PyMethodDef Coroutine_methods[] = {
     {"send", flow_send_method, METH_O, NULL},
     {"throw", flow_throw_method, METH_VARARGS, NULL},
@@ -424,7 +485,7 @@ static PyMethodDef Coroutine_methods[] = {
 static PyType_Slot Coroutine_slots[] = {
     FLOW_SLOTS,
     {Py_tp_getset, Coroutine_getset},
-    {Py_am_await, self_reference},
+    {Py_am_await, coroutine_await},
     {Py_am_send, flow_send},
     {Py_tp_iternext, flow_iternext},
     {Py_tp_methods, Coroutine_methods},
@@ -463,11 +524,13 @@ typedef struct {
     PyObject *inner;
     Flow *flow; /* strong */
     uint64_t start;
-    uint8_t begun, closing, over;
+    uint8_t begun, over, kind;
 } AsyncStep;
 
+enum { STEP_SEND, STEP_THROW, STEP_CLOSE };
+
 static PyObject *
-async_step_new(Flow *flow, PyObject *inner, int closing)
+async_step_new(Flow *flow, PyObject *inner, uint8_t kind)
 {
     if (inner == NULL || flow->state == FLOW_DONE)
         return inner;
@@ -478,8 +541,21 @@ async_step_new(Flow *flow, PyObject *inner, int closing)
     }
     step->inner = inner;
     step->flow = (Flow *)Py_NewRef(flow);
-    step->closing = (uint8_t)closing;
+    step->kind = kind;
     return (PyObject *)step;
+}
+
+/* The original is at its end. Keeps a pending exception: an error may also be a step that was refused, because
+   another one is under way or the first value sent is not None, and then the generator goes on. */
+static int
+async_generator_is_over(Flow *flow)
+{
+    Pending pending = pending_set_aside();
+    PyObject *frame = PyObject_GetAttrString(flow->inner, "ag_frame");
+    int over = frame == Py_None;
+    Py_XDECREF(frame);
+    pending_restore(pending);
+    return over;
 }
 
 static void
@@ -492,13 +568,11 @@ async_step_book(AsyncStep *self, uint64_t end, PySendResult status)
     }
     self->over = 1;
     flow->wall_ns += elapsed_ns(self->start, end);
-    if (flow->state != FLOW_OPEN)
+    if (flow->state != FLOW_OPEN || (status == PYGEN_RETURN && self->kind == STEP_SEND))
         return;
-    if (status == PYGEN_ERROR)
-        flow_finish(flow, flow->wall_ns, self->closing ? outcome_of_exception() | FLAG_CANCELLED
-                                                       : outcome_of_exception());
-    else if (self->closing)
-        flow_finish(flow, flow->wall_ns, FLAG_CANCELLED);
+    if (async_generator_is_over(flow))
+        flow_finish(flow, flow->wall_ns, (status == PYGEN_ERROR ? outcome_of_exception() : 0) |
+                                             (self->kind == STEP_CLOSE ? FLAG_CANCELLED : 0));
 }
 
 static void
@@ -511,12 +585,15 @@ async_step_begin(AsyncStep *self, Step *step)
     }
 }
 
-/* aclose() and athrow() on a generator that never ran do not run it; two asend() at once are refused by it. */
+/* As flow_take(). aclose() and athrow() on a generator that never ran do not run it, and end it. */
 static int
-async_step_is_idle(AsyncStep *self)
+async_step_take(AsyncStep *self)
 {
-    return self->over || self->flow->running || self->flow->state == FLOW_DONE ||
-           (self->flow->state == FLOW_NEW && self->closing);
+    if (self->over)
+        return 0;
+    if (self->kind != STEP_SEND && self->flow->state == FLOW_NEW)
+        self->flow->state = FLOW_DONE;
+    return flow_take(self->flow);
 }
 
 static PySendResult
@@ -527,14 +604,13 @@ async_step_send(PyObject *object, PyObject *value, PyObject **result)
         *result = NULL;
         return PYGEN_ERROR;
     }
-    if (async_step_is_idle(self))
+    if (!async_step_take(self))
         return PyIter_Send(self->inner, value, result);
     Step step;
-    self->flow->running = 1;
     async_step_begin(self, &step);
     PySendResult status = PyIter_Send(self->inner, value, result);
     uint64_t end = step_end(self->flow, &step);
-    self->flow->running = 0;
+    LET_GO(self->flow->running);
     async_step_book(self, end, status);
     return status;
 }
@@ -555,35 +631,51 @@ async_step_send_method(PyObject *self, PyObject *value)
     return as_iteration(status, result);
 }
 
+/* Calls `name`, throw or close, of the original: a step that may run it. */
 static PyObject *
-async_step_throw_method(PyObject *object, PyObject *args)
+async_step_call(AsyncStep *self, const char *name, PyObject *args, int closes)
 {
-    AsyncStep *self = (AsyncStep *)object;
-    PyObject *method = PyObject_GetAttrString(self->inner, "throw");
+    if (STACK_IS_SHORT() && thread_check(__builtin_frame_address(0)) < 0)
+        return NULL;
+    PyObject *method = PyObject_GetAttrString(self->inner, name);
     if (method == NULL)
         return NULL;
     PyObject *result;
-    if (async_step_is_idle(self)) {
+    if ((closes && !self->begun) || !async_step_take(self)) {
         result = PyObject_Call(method, args, NULL);
+        self->over |= (uint8_t)closes;
     }
     else {
         Step step;
-        self->flow->running = 1;
         async_step_begin(self, &step);
         result = PyObject_Call(method, args, NULL);
         uint64_t end = step_end(self->flow, &step);
-        self->flow->running = 0;
-        async_step_book(self, end, status_of(result));
+        LET_GO(self->flow->running);
+        if (closes && result != NULL) {
+            self->kind = STEP_CLOSE; /* 3.13 and later throw GeneratorExit into the generator */
+            async_step_book(self, end, PYGEN_RETURN);
+        }
+        else {
+            async_step_book(self, end, status_of(result));
+        }
     }
     Py_DECREF(method);
     return result;
 }
 
 static PyObject *
+async_step_throw_method(PyObject *self, PyObject *args)
+{
+    return async_step_call((AsyncStep *)self, "throw", args, 0);
+}
+
+static PyObject *
 async_step_close_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ((AsyncStep *)self)->over = 1;
-    return PyObject_CallMethod(((AsyncStep *)self)->inner, "close", NULL);
+    PyObject *none = PyTuple_New(0);
+    PyObject *result = none ? async_step_call((AsyncStep *)self, "close", none, 1) : NULL;
+    Py_XDECREF(none);
+    return result;
 }
 
 static PyObject *
@@ -647,7 +739,7 @@ static PyObject *
 async_generator_anext(PyObject *self)
 {
     PyObject *inner = ((Flow *)self)->inner;
-    return async_step_new((Flow *)self, Py_TYPE(inner)->tp_as_async->am_anext(inner), 0);
+    return async_step_new((Flow *)self, Py_TYPE(inner)->tp_as_async->am_anext(inner), STEP_SEND);
 }
 
 static PyObject *
@@ -660,7 +752,7 @@ static PyObject *
 async_generator_asend_method(PyObject *self, PyObject *value)
 {
     PyObject *step = PyObject_CallMethod(((Flow *)self)->inner, "asend", "(O)", value);
-    return async_step_new((Flow *)self, step, 0);
+    return async_step_new((Flow *)self, step, STEP_SEND);
 }
 
 static PyObject *
@@ -671,14 +763,14 @@ async_generator_athrow_method(PyObject *self, PyObject *args)
         return NULL;
     PyObject *step = PyObject_Call(method, args, NULL);
     Py_DECREF(method);
-    return async_step_new((Flow *)self, step, 0);
+    return async_step_new((Flow *)self, step, STEP_THROW);
 }
 
 static PyObject *
 async_generator_aclose_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *step = PyObject_CallMethod(((Flow *)self)->inner, "aclose", NULL);
-    return async_step_new((Flow *)self, step, 1);
+    return async_step_new((Flow *)self, step, STEP_CLOSE);
 }
 
 static PyMethodDef AsyncGenerator_methods[] = {
@@ -714,7 +806,7 @@ flow_kind(PyObject *object)
            : type == &PyAsyncGen_Type ? FOLLOW_ASYNC_GENERATOR : 0;
 }
 
-/* Steals `result` and `sample`: a measured stand-in for a coroutine or generator. */
+/* Steals `result`, of one of the three kinds, and `sample`: a measured stand-in for it. */
 static inline PyObject *
 flow_follow(PyObject *result, Site *site, Sample *sample)
 {

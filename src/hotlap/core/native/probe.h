@@ -14,8 +14,7 @@ typedef struct {
     PyObject *wrapped;
     Site *site;
     int follow;
-    int is_function; /* wrapped is a plain function: its vectorcall slot is called without a detour */
-    int makes_flow;  /* calling wrapped only makes a coroutine or generator, which is followed: not worth timing */
+    int makes_flow; /* calling wrapped only makes a coroutine or generator, which is followed: not worth timing */
 } ProbeFields;
 
 static PyTypeObject *Probe_Type, *FunctionProbe_Type;
@@ -25,18 +24,20 @@ static PyObject *pass_through;       /* the wrapper function that wrapt asks for
 
 #define PROBE(object) ((ProbeFields *)((char *)(object) + probe_offset))
 
+/* A plain function's vectorcall slot is called without a detour. */
 static inline PyObject *
 call_wrapped(const ProbeFields *probe, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    if (LIKELY(probe->is_function))
-        return ((PyFunctionObject *)probe->wrapped)->vectorcall(probe->wrapped, args, nargsf, kwnames);
-    PyObject *wrapped = Py_NewRef(probe->wrapped); /* may be replaced while it runs */
-    PyObject *result = PyObject_Vectorcall(wrapped, args, nargsf, kwnames);
+    PyObject *wrapped = Py_NewRef(probe->wrapped); /* __wrapped__ may be replaced while it runs */
+    PyObject *result = LIKELY(PyFunction_Check(wrapped))
+                           ? ((PyFunctionObject *)wrapped)->vectorcall(wrapped, args, nargsf, kwnames)
+                           : PyObject_Vectorcall(wrapped, args, nargsf, kwnames);
     Py_DECREF(wrapped);
     return result;
 }
 
-/* Async and generator functions: the call only makes the object; sampling is decided here, where the arguments are. */
+/* Async and generator functions: the call only makes the object; sampling is decided here, where the arguments are.
+   What comes back is looked at all the same: the function's __code__ may be another one by now. */
 static PyObject *
 call_flow(const ProbeFields *probe, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -50,7 +51,11 @@ call_flow(const ProbeFields *probe, PyObject *const *args, size_t nargsf, PyObje
         count_outcome(site, FLAG_ERROR);
         return NULL;
     }
-    return flow_follow(result, site, sample);
+    if (LIKELY(flow_kind(result) & probe->follow))
+        return flow_follow(result, site, sample);
+    PyMem_RawFree(sample);
+    count_outcome(site, 0);
+    return result;
 }
 
 static PyObject *
@@ -78,9 +83,8 @@ probe_refresh(PyObject *self, PyObject *wrapped)
     ProbeFields *probe = PROBE(self);
     PyObject *old = probe->wrapped;
     probe->wrapped = Py_NewRef(wrapped);
-    probe->is_function = PyFunction_Check(wrapped);
     probe->makes_flow = 0;
-    if (probe->is_function) {
+    if (PyFunction_Check(wrapped)) {
         int flags = ((PyCodeObject *)PyFunction_GET_CODE(wrapped))->co_flags;
         int made = (flags & CO_COROUTINE)         ? FOLLOW_COROUTINE
                    : (flags & CO_GENERATOR)       ? FOLLOW_GENERATOR
@@ -88,7 +92,7 @@ probe_refresh(PyObject *self, PyObject *wrapped)
                                                   : 0;
         probe->makes_flow = (flags & CO_ITERABLE_COROUTINE) == 0 && (made & probe->follow) != 0;
     }
-    Py_XDECREF(old);
+    RETIRE(old);
 }
 
 static int
@@ -103,8 +107,8 @@ probe_init(PyObject *self, PyObject *args, PyObject *kwargs)
         raise_error("OptionTypeError", "cannot measure %R: it is not callable", wrapped);
         return -1;
     }
-    if (Py_TYPE(site)->tp_dealloc != NULL && !PyObject_HasAttrString(site, "tail_ns")) {
-        raise_error("OptionTypeError", "site %R: must be a Site", site);
+    if (!Py_IS_TYPE(site, Site_Type)) {
+        raise_error("OptionTypeError", "site %R: must be a Site of the native core", site);
         return -1;
     }
     if (PyType_IsSubtype(Py_TYPE(self), FunctionProbe_Type) && !PyFunction_Check(wrapped)) {
@@ -146,15 +150,23 @@ static void
 probe_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, probe_dealloc) /* probes over probes over probes */
     Py_CLEAR(PROBE(self)->wrapped);
     wrapt_base->tp_dealloc(self); /* clears weak references, frees, and lets the type go */
+    Py_TRASHCAN_END
+}
+
+static SLOW PyObject *
+probe_unusable(void)
+{
+    return raise_error("HotlapError", "this probe was not initialised, or is being destroyed");
 }
 
 static PyObject *
 probe_tp_call(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     if (PROBE(self)->vectorcall == NULL)
-        return raise_error("HotlapError", "this probe was not initialised, or is being destroyed");
+        return probe_unusable();
     return PyVectorcall_Call(self, args, kwargs);
 }
 
@@ -199,6 +211,10 @@ static PyObject *
 probe_reduce(PyObject *self, PyObject *Py_UNUSED(protocol))
 {
     ProbeFields *probe = PROBE(self);
+    if (probe->wrapped == NULL)
+        return probe_unusable();
+    if (PyMethod_Check(probe->wrapped)) /* as methods are: by their object and name, which gives a probe again */
+        return PyObject_CallMethod(probe->wrapped, "__reduce__", NULL);
     PyObject *name = PyObject_GetAttrString(probe->wrapped, "__qualname__");
     if (name != NULL)
         return name;
@@ -218,17 +234,21 @@ probe_reduce_plain(PyObject *self, PyObject *Py_UNUSED(ignored))
     return probe_reduce(self, NULL);
 }
 
-/* copy.copy() and deepcopy() give functions back as they are; a callable instance is copied under a new probe. */
+/* copy.copy() and deepcopy() give functions and classes back as they are; a bound method or a callable instance is
+   copied under a new probe. */
 static PyObject *
 probe_copy_with(PyObject *self, const char *how, PyObject *memo)
 {
     ProbeFields *probe = PROBE(self);
-    if (PyObject_HasAttrString(probe->wrapped, "__qualname__"))
+    PyObject *wrapped = probe->wrapped;
+    if (wrapped == NULL)
+        return probe_unusable();
+    if (PyFunction_Check(wrapped) || PyCFunction_Check(wrapped) || PyType_Check(wrapped))
         return Py_NewRef(self);
     PyObject *copy = PyImport_ImportModule("copy");
     PyObject *made = copy == NULL ? NULL
-                     : memo       ? PyObject_CallMethod(copy, how, "OO", probe->wrapped, memo)
-                                  : PyObject_CallMethod(copy, how, "O", probe->wrapped);
+                     : memo       ? PyObject_CallMethod(copy, how, "OO", wrapped, memo)
+                                  : PyObject_CallMethod(copy, how, "(O)", wrapped);
     PyObject *result = made ? PyObject_CallFunction((PyObject *)Py_TYPE(self), "OOi", made, probe->site,
                                                     probe->follow)
                             : NULL;

@@ -3,9 +3,14 @@
    A writer takes the next number from `head`, claims its slot by swapping the slot's sequence for an odd one, writes,
    and publishes with the even number that belongs to it. A slot that another writer still holds (a whole lap behind)
    is not waited for: the record is dropped, and the reader counts it as lost like one that was overwritten. The
-   reader copies a slot and believes the copy only if the sequence was right before and after. So nobody waits, the
-   reader needs no lock against writers (drain runs without the GIL), and every number that was taken is either
-   drained once or counted in `lost`. Two drains at once are kept apart by `mutex`. */
+   reader copies a slot and believes the copy only if the sequence was right before and after; at a record that is
+   just being written it stops, and the next drain goes on from there. So no writer waits, the reader needs no lock
+   against writers (drain runs without the GIL), and every number that was taken is either drained once or counted in
+   `lost`. Two drains at once are kept apart by `mutex`.
+
+   Records are moved as words, each a relaxed atomic: a reader that loses the race sees a mixture, which it throws
+   away, but the race itself is not undefined (Boehm 2012, "Can seqlocks get along with programming language memory
+   models?"). */
 #ifndef HOTLAP_RING_H
 #define HOTLAP_RING_H
 
@@ -48,6 +53,15 @@ struct Ring {
     pthread_mutex_t mutex;
 };
 
+#define RECORD_WORDS (sizeof(Record) / sizeof(uint64_t))
+
+static inline void
+record_move(uint64_t *to, const uint64_t *from)
+{
+    for (size_t i = 0; i < RECORD_WORDS; i++)
+        __atomic_store_n(&to[i], __atomic_load_n(&from[i], __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+}
+
 /* Any thread, with or without the GIL. */
 static void
 ring_write(Ring *ring, const Record *record)
@@ -60,8 +74,18 @@ ring_write(Ring *ring, const Record *record)
                                      __ATOMIC_RELAXED))
         return; /* taken by a writer a lap away: the reader finds the number missing */
     __atomic_thread_fence(__ATOMIC_RELEASE);
-    ring->records[slot] = *record;
+    record_move((uint64_t *)&ring->records[slot], (const uint64_t *)record);
     __atomic_store_n(&ring->sequence[slot], 2 * number + 2, __ATOMIC_RELEASE);
+}
+
+/* The sequence of a slot, after giving a writer that has its number a moment to fill the slot. */
+static uint64_t
+ring_await(const uint64_t *sequence, uint64_t wanted)
+{
+    uint64_t seen = __atomic_load_n(sequence, __ATOMIC_ACQUIRE);
+    for (int i = 0; seen < wanted && i < 200; i++)
+        seen = __atomic_load_n(sequence, __ATOMIC_ACQUIRE);
+    return seen;
 }
 
 /* Runs without the GIL, with `mutex` held. Returns the number of records copied to `out`, at most `most`. */
@@ -78,15 +102,18 @@ ring_copy(Ring *ring, Record *out, uint64_t most)
     }
     for (; tail != head && copied < most; tail++) {
         uint64_t slot = tail & (ring->capacity - 1);
-        if (__atomic_load_n(&ring->sequence[slot], __ATOMIC_ACQUIRE) == 2 * tail + 2) {
-            out[copied] = ring->records[slot];
+        uint64_t sequence = ring_await(&ring->sequence[slot], 2 * tail + 2);
+        if (sequence == 2 * tail + 1)
+            break;
+        if (sequence == 2 * tail + 2) {
+            record_move((uint64_t *)&out[copied], (const uint64_t *)&ring->records[slot]);
             __atomic_thread_fence(__ATOMIC_ACQUIRE);
             if (__atomic_load_n(&ring->sequence[slot], __ATOMIC_RELAXED) == 2 * tail + 2) {
                 copied++;
                 continue;
             }
         }
-        lost++; /* overwritten under our hands, dropped, or its writer stands still in the middle of it */
+        lost++; /* overwritten under our hands, dropped, or its writer took the number and stands still */
     }
     __atomic_store_n(&ring->tail, tail, __ATOMIC_RELAXED);
     __atomic_fetch_add(&ring->lost, lost, __ATOMIC_RELAXED);

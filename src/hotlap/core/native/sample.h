@@ -33,7 +33,7 @@ thread_cpu_ns(void)
 }
 
 /* The CPU clock is read innermost, next to the call, so that it sees as little of the rest as can be. */
-static void
+static SLOW void
 evidence_open(Sample *sample)
 {
 #if defined(__linux__)
@@ -48,7 +48,7 @@ evidence_open(Sample *sample)
     sample->cpu_start = thread_cpu_ns();
 }
 
-static void
+static SLOW void
 evidence_close(Sample *sample)
 {
     int64_t cpu = thread_cpu_ns() - sample->cpu_start - (evidence_cost_ns > 0 ? evidence_cost_ns : 0);
@@ -87,13 +87,20 @@ sample_take_trace(Sample *sample)
     if (core.hooks.trace == NULL)
         return;
     Pending pending = pending_set_aside();
-    PyObject *ids = PyObject_CallNoArgs(core.hooks.trace);
-    if (ids == NULL || (ids != Py_None &&
-                        !PyArg_ParseTuple(ids, "KKK", &sample->trace_hi, &sample->trace_lo, &sample->span))) {
-        Py_CLEAR(core.hooks.trace);
-        report_fault("trace", NULL);
+    PyObject *hook = Py_NewRef(core.hooks.trace);
+    PyObject *ids = PyObject_CallNoArgs(hook);
+    unsigned long long hi, lo, span;
+    if (ids != NULL && ids != Py_None && PyArg_ParseTuple(ids, "KKK", &hi, &lo, &span)) {
+        sample->trace_hi = hi;
+        sample->trace_lo = lo;
+        sample->span = span;
+    }
+    if (PyErr_Occurred() && report_fault("trace", NULL) && core.hooks.trace == hook) {
+        core.hooks.trace = NULL;
+        RETIRE(hook);
     }
     Py_XDECREF(ids);
+    Py_DECREF(hook);
     pending_restore(pending);
 }
 
@@ -107,8 +114,10 @@ sample_size_of(Site *site, PyObject *const *args, size_t nargsf, PyObject *kwnam
         size = PyFloat_AsDouble(value);
     if (PyErr_Occurred()) {
         size = Py_NAN;
-        Py_CLEAR(site->size_of);
-        report_fault("size", (PyObject *)site);
+        if (report_fault("size", (PyObject *)site) && site->size_of == size_of) {
+            site->size_of = NULL;
+            RETIRE(size_of);
+        }
     }
     Py_XDECREF(value);
     Py_DECREF(size_of);
@@ -125,10 +134,16 @@ scope_parent(void)
     return scope->site->id;
 }
 
-/* Called when the site's gap has run out, before the call's scope is entered: the scope is still the parent's. */
+/* Called when the site's gap has run out, before the call's scope is entered: the scope is still the parent's.
+   NULL when there is no ring (nobody listens, nothing is sampled) or no memory. Never leaves an exception. */
 static SLOW Sample *
 sample_begin(Site *site, PyObject *const *args, size_t nargsf, PyObject *kwnames, double size)
 {
+    if (core.hooks.ring == NULL) {
+        site->parked = 1; /* until site_wake() */
+        SET(site->gap, INT64_MAX);
+        return NULL;
+    }
     uint64_t start = now_ticks();
     Sample *sample = PyMem_RawCalloc(1, sizeof(Sample));
     if (sample == NULL)
@@ -162,6 +177,10 @@ typedef struct {
 static SLOW void
 sample_end(Site *site, const Ended *ended, Sample *sample)
 {
+    if (core.hooks.ring == NULL) {
+        PyMem_RawFree(sample);
+        return;
+    }
     uint64_t start = now_ticks();
     Sample tail = {.size = Py_NAN, .parent = NO_PARENT};
     if (sample == NULL) {
@@ -171,7 +190,7 @@ sample_end(Site *site, const Ended *ended, Sample *sample)
         sample_take_trace(&tail);
     }
     const Sample *s = sample ? sample : &tail;
-    if (core.hooks.ring != NULL) {
+    if (core.hooks.ring != NULL) { /* the trace hook may have taken it away */
         Record record = {
             .start_ns = ticks_to_mono(ended->start_ticks),
             .wall_ns = ended->wall_ns,
@@ -184,7 +203,7 @@ sample_end(Site *site, const Ended *ended, Sample *sample)
             .size = s->size,
             .run_ns = ended->run_ns,
             .longest_ns = ended->longest_ns,
-            .thread = thread.id,
+            .thread = thread_id(),
             .site = site->id,
             .parent = s->parent,
             .in_flight = s->in_flight,

@@ -24,10 +24,15 @@ struct Site {
     float weight;   /* 1/probability at the time when the gap was drawn */
     uint32_t first; /* coming calls that are sampled whatever the probability */
     uint32_t forced; /* the drawn gap is that of such a call */
+    uint32_t parked; /* the gap ran out while there was no ring */
     uint64_t quota, taken;
     PyObject *name, *info, *size_of, *metrics;
     PyObject *weakrefs;
+    Site *next; /* in all_sites */
 };
+
+static PyTypeObject *Site_Type;
+static Site *all_sites; /* newest first */
 
 #define COUNTERS 13
 static const char *const counter_names[COUNTERS] = {
@@ -88,6 +93,19 @@ site_take_sample(Site *site)
     site_draw_gap(site);
 }
 
+/* There is a ring again: a site whose turn came in the meantime samples its next call, or draws its gap anew. */
+static void
+site_wake(Site *site)
+{
+    if (!site->parked)
+        return;
+    site->parked = 0;
+    if (site->forced)
+        SET(site->gap, 0);
+    else
+        site_draw_gap(site);
+}
+
 static uint64_t no_memory_for_histogram[BUCKETS];
 
 static SLOW uint64_t *
@@ -111,7 +129,7 @@ site_make_histogram(Site *site)
 static inline void
 site_count_time(Site *site, uint64_t ns)
 {
-    uint64_t *histogram = site->histogram;
+    uint64_t *histogram = GET(site->histogram);
     if (UNLIKELY(histogram == NULL))
         histogram = site_make_histogram(site);
     ADD(histogram[bucket_of(ns)], 1);
@@ -122,7 +140,7 @@ site_count_time(Site *site, uint64_t ns)
 }
 
 static void
-site_read(Site *site, uint64_t out[COUNTERS])
+site_read(Site *site, void *out)
 {
     uint64_t calls = GET(site->calls), in_flight = GET(site->in_flight);
     uint64_t values[COUNTERS] = {
@@ -153,22 +171,29 @@ site_clear(Site *site)
     site->in_flight_peak = site->in_flight;
     if (site->histogram != NULL)
         memset(site->histogram, 0, BUCKETS * sizeof(uint64_t));
-    Py_CLEAR(site->metrics);
+    PyObject *metrics;
+    LOCK(site);
+    metrics = site->metrics;
+    site->metrics = NULL;
+    UNLOCK();
+    Py_XDECREF(metrics);
 }
 
 static PyObject *
 Site_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"id", "name", "info", NULL};
-    unsigned int id;
+    long long id;
     PyObject *name, *info = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "IU|O:Site", names, &id, &name, &info))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "LU|O:Site", names, &id, &name, &info))
         return NULL;
+    if (id < 0 || id >= NO_PARENT)
+        return raise_error("OptionError", "site id %lld: must lie between 0 and %lld", id, (long long)NO_PARENT - 1);
     clock_start();
     Site *site = (Site *)type->tp_alloc(type, 0);
     if (site == NULL)
         return NULL;
-    site->id = id;
+    site->id = (uint32_t)id;
     site->name = Py_NewRef(name);
     site->info = Py_NewRef(info);
     site->mode = MODE_TIME;
@@ -178,6 +203,14 @@ Site_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     site->quota = 200;
     site->first = 10;
     site_draw_gap(site);
+#ifdef Py_GIL_DISABLED
+    site->next = GET(all_sites);
+    while (!__atomic_compare_exchange_n(&all_sites, &site->next, site, 1, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+    }
+#else
+    site->next = all_sites;
+    all_sites = site;
+#endif
     return Py_NewRef((PyObject *)site); /* immortal, see base.h */
 }
 
@@ -191,9 +224,12 @@ Site_sample(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *first = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dL|O:sample", names, &probability, &quota, &first))
         return NULL;
-    if (!(probability >= 0 && probability <= 1))
-        return raise_error("OptionError", "sampling probability %R: must lie between 0 and 1",
-                           PyTuple_GET_ITEM(args, 0));
+    if (!(probability >= 0 && probability <= 1)) {
+        PyObject *given = PyFloat_FromDouble(probability);
+        raise_error("OptionError", "sampling probability %R: must lie between 0 and 1", given);
+        Py_XDECREF(given);
+        return NULL;
+    }
     if (quota < 1)
         return raise_error("OptionError", "sampling quota %lld: must be at least 1", quota);
     if (first != Py_None) {
@@ -207,8 +243,10 @@ Site_sample(PyObject *self, PyObject *args, PyObject *kwargs)
     site->probability = probability;
     site->quota = (uint64_t)quota;
     site->taken = 0;
-    if (first != Py_None || !site->forced)
+    if (first != Py_None || !site->forced) {
+        site->parked = 0;
         site_draw_gap(site);
+    }
     Py_RETURN_NONE;
 }
 
@@ -311,17 +349,27 @@ Site_set_tail_ns(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 Site_get_object(PyObject *self, void *closure)
 {
-    PyObject *value = *(PyObject **)((char *)self + (size_t)closure);
-    return Py_NewRef(value ? value : Py_None);
+    PyObject *value;
+    LOCK(self);
+    value = *(PyObject **)((char *)self + (size_t)closure);
+    value = Py_NewRef(value ? value : Py_None);
+    UNLOCK();
+    return value;
 }
 
 static int
 Site_set_object(PyObject *self, PyObject *value, void *closure)
 {
     PyObject **field = (PyObject **)((char *)self + (size_t)closure);
-    PyObject *old = *field;
+    PyObject *old;
+    LOCK(self);
+    old = *field;
     *field = (value == NULL || value == Py_None) ? NULL : Py_NewRef(value);
-    Py_XDECREF(old);
+    UNLOCK();
+    if ((size_t)closure == offsetof(Site, size_of))
+        RETIRE(old); /* a sample takes it without the lock */
+    else
+        Py_XDECREF(old);
     return 0;
 }
 
