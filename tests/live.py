@@ -1,4 +1,4 @@
-"""What the tests of the running recorder share: sites with names of their own, and programs in processes of theirs."""
+"""What the tests of the running recorder share: sites with names of their own, programs, records."""
 
 from __future__ import annotations
 
@@ -54,15 +54,18 @@ def flushed(name: str) -> Stats | None:
 
 
 def run_program(
-    tmp_path: Path, text: str, *, timeout: float = 60.0, env: dict[str, str] | None = None
+    tmp_path: Path, text: str, *, timeout: float = 60.0, traced: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own, in `tmp_path`, over the core that is under test."""
+    """Run a program in a process of its own, in `tmp_path`, over the core that is under test.
+
+    Not `traced`: without coverage, whose lock a thread may hold in the moment of a fork.
+    """
     file = tmp_path / "program.py"
     file.write_text(textwrap.dedent(text), encoding="utf-8")
     return subprocess.run(
         [sys.executable, str(file)],
         cwd=tmp_path,
-        env={**os.environ, **(env or {})},
+        env={key: value for key, value in os.environ.items() if traced or not key.startswith("COVERAGE")},
         capture_output=True,
         text=True,
         timeout=timeout,

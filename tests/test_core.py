@@ -7,6 +7,7 @@ import copy
 import functools
 import inspect
 import itertools
+import mmap
 import os
 import pickle
 import subprocess
@@ -391,8 +392,10 @@ class TestSampling:
         """CPU time and fresh memory are the call's own."""
 
         def work() -> int:
-            core.now_ns()
-            return len(bytearray(8_000_000)) + sum(range(100_000))
+            with mmap.mmap(-1, 4_000_000) as fresh:  # memory from malloc may have been touched before
+                for page in range(0, len(fresh), mmap.PAGESIZE):
+                    fresh[page] = 1
+            return sum(range(100_000))
 
         probe, _ = make(work, p=1.0)
         idle, _ = make(lambda: threading.Event().wait(0.02), p=1.0)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from live import flushed, probed
 
 import hotlap
 from hotlap import core, governor, monitor
 from hotlap.governor import Governor, measure_call_cost
 from hotlap.testing import FakeClock, fake_clock
+from live import flushed, probed
 
 NEVER = 2**64 - 1
 
@@ -49,7 +49,7 @@ def calls(work: Callable[..., Any], clock: FakeClock, count: int, seconds: float
 
 
 def test_sampling_reaches_the_wanted_rate(clock: FakeClock) -> None:
-    """From the second window on, a site leaves about as many records per second as it should, at any call rate."""
+    """From the second window on, a site leaves about as many records as it should, at any call rate."""
     core.seed(1)
     start(interval=10.0, sample_rate=20.0)
     work, name = probed()
@@ -161,9 +161,9 @@ def test_sampling_never_ends_altogether(clock: FakeClock) -> None:
 
 
 def test_a_hot_tiny_site_is_dropped_to_counting_and_brought_back(clock: FakeClock) -> None:
-    """500,000 calls of 100 ns in a second cost 2.5 % in timing. Counted, they are all there; Stats says so.
+    """500,000 calls in a second cost 2.5 % in timing. Counted, they are all there; Stats says so.
 
-    A site whose calls are long is timed on: there the same cost is nothing. When calls are few, all are timed.
+    A site whose calls are long is timed on: there the same cost is nothing. When calls are few all are timed.
     """
     governor = start(budget=0.01)
     tiny, tiny_name = probed(lambda: None, sample=0)
@@ -197,7 +197,7 @@ def test_a_hot_tiny_site_is_dropped_to_counting_and_brought_back(clock: FakeCloc
 
 
 def test_no_more_sites_are_dropped_than_it_takes(clock: FakeClock) -> None:
-    """The costliest goes first; one that costs little stays. A site that went silent is brought back, too."""
+    """The costliest goes first; one that costs little stays. A site that went silent is brought back."""
     governor = start(budget=0.01)
     hot, _ = probed(sample=0)
     warm, _ = probed(sample=0)
@@ -211,7 +211,9 @@ def test_no_more_sites_are_dropped_than_it_takes(clock: FakeClock) -> None:
     assert hot._self_site.mode == core.TIME
 
 
-def test_a_dear_cycle_is_not_held_against_the_calls(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dear_cycle_is_not_held_against_the_calls(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However often somebody calls flush(), sites within half of the budget are timed on."""
     governor = start(budget=0.01)
     work, _ = probed(sample=0)
@@ -250,7 +252,7 @@ def test_changed_options_leave_every_site_timed(clock: FakeClock) -> None:
 
 
 def test_calls_slower_than_the_sites_p99_leave_a_record(clock: FakeClock) -> None:
-    """Flagged, and in addition to the samples; the ordinary ones do not, though they share a bucket with p99."""
+    """Flagged, and in addition to the samples; ordinary ones do not, though they share p99's bucket."""
     start()
     durations = iter([0.001] * 1000 + [0.001] * 500 + [0.002])
     work, name = probed(lambda: clock.advance(next(durations)), sample=0)
@@ -286,7 +288,7 @@ def test_of_very_many_calls_only_the_slowest_thousandth_is_wanted(clock: FakeClo
 
 
 def test_a_site_that_became_slower_for_good_does_not_flood_the_ring(clock: FakeClock) -> None:
-    """More than 200 tails between two drains: the limit goes to twice what they take, until the window ends."""
+    """More than 200 tails between two drains: the limit goes to twice what they take for this window."""
     start()
     work, name = probed(lambda seconds: clock.advance(seconds), sample=0)
     work._self_site.tail_ns = 1_000_000
@@ -329,7 +331,7 @@ def test_the_cost_of_a_call_is_measured_once() -> None:
     hotlap.disable()
     timed, counted = measure_call_cost("real")
     assert not core.enabled()
-    assert 0.5 <= counted
+    assert counted >= 0.5
     assert 1.0 <= timed < 100_000
     assert measure_call_cost("real") == (timed, counted)
     measure_call_cost.cache_clear()

@@ -84,7 +84,7 @@ def test_no_rows_or_no_buckets_give_no_numbers(shape: tuple[int, int]) -> None:
 
 
 def test_a_rank_that_is_whole_is_not_rounded_up() -> None:
-    """p99 of a hundred durations is the 99th, though 0.99 * 100 is a little more than 99 in floating point."""
+    """p99 of a hundred durations is the 99th, though 0.99 * 100 is a bit more than 99 in floating point."""
     hundred = buckets(DATA["a hundred"])
     assert quantiles(hundred, (0.99,))[0, 0] == pytest.approx(0.099, rel=RELATIVE_ERROR)
 

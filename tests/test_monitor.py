@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from live import flushed, made, named, probed, run_program, stats_of
 
 import hotlap
 from hotlap import config, core, monitor
@@ -21,6 +21,7 @@ from hotlap.rules import PROCESS_SITE
 from hotlap.rules.base import Limits, Rule
 from hotlap.sinks.memory import MemorySink
 from hotlap.testing import fake_clock
+from live import flushed, made, named, probed, run_program, stats_of
 
 FOREVER = 3600  # an interval: no cycle but those that are asked for
 SOON_S = 10.0  # long enough for a busy machine
@@ -130,7 +131,7 @@ def test_no_call_is_reported_twice_and_none_is_lost() -> None:
 def test_refused_options_leave_everything_as_it_was(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """An error that names the value and what was meant; what runs goes on, and the options are the old ones."""
+    """An error that names the value and what was meant; what runs goes on, with the old options."""
     with pytest.raises(error, match=message):
         hotlap.start(**options)
     assert not hotlap.running()
@@ -380,7 +381,10 @@ def test_flushes_from_many_threads_take_turns() -> None:
     """Every call is in exactly one of their cycles."""
     work, name = probed()
     found: list[int] = []
-    hotlap.start(interval=0.01, sinks=[lambda cycle: found.extend(r.stats.calls for r in cycle.reports if r.site == name)])
+    hotlap.start(
+        interval=0.01,
+        sinks=[lambda cycle: found.extend(r.stats.calls for r in cycle.reports if r.site == name)],
+    )
 
     def run() -> None:
         for _ in range(20):
@@ -507,7 +511,7 @@ def test_the_process_has_a_report_when_there_is_something_to_say() -> None:
 
 
 def test_flush_works_without_start() -> None:
-    """Exact numbers of all calls since the last flush; nothing is running afterwards, and no site is switched."""
+    """Exact numbers of all calls since the last flush; nothing runs afterwards, no site is switched."""
     hotlap.configure(sinks=[])
     work, name = probed()
     for _ in range(20_000):
@@ -566,10 +570,8 @@ def test_snapshot_is_exact_and_resets_nothing() -> None:
 
         probe, name = probed(work)
         for ns in durations.tolist():
-            try:
+            with suppress(ValueError):
                 probe(ns)
-            except ValueError:
-                pass
     idle, idle_name = probed()
     counted, counted_name = probed()
     counted._self_site.mode = core.COUNT

@@ -17,7 +17,9 @@ from hotlap.process import Process, process_age_s, theil_sen
 from hotlap.window import SUMS
 
 
-def window(ended_at: float = 0.0, lost: int = 0, sites: tuple[str, ...] = (), pages: tuple[float, ...] = ()) -> Any:
+def window(
+    ended_at: float = 0.0, lost: int = 0, sites: tuple[str, ...] = (), pages: tuple[float, ...] = ()
+) -> Any:
     """As much of a Window as the process looks at."""
     sums = {name: np.zeros(len(sites)) for name in SUMS} | {"minor_faults": np.array(pages)}
     columns = {"calls": np.arange(len(sites)) + 1, "total_ns": np.full(len(sites), 2_000_000_000)}
@@ -34,7 +36,11 @@ def window(ended_at: float = 0.0, lost: int = 0, sites: tuple[str, ...] = (), pa
 
 def look(one: Process, *args: Any, **fields: Any) -> Context:
     return one.context(
-        window(*args, **fields), overhead_fraction=0.004, budget=0.01, sinks_failed=("x",), rules_failed=("y",)
+        window(*args, **fields),
+        overhead_fraction=0.004,
+        budget=0.01,
+        sinks_failed=("x",),
+        rules_failed=("y",),
     )
 
 

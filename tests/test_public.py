@@ -7,10 +7,10 @@ import inspect
 from pathlib import Path
 
 import pytest
-from live import run_program
 
 import hotlap
 from hotlap import errors
+from live import run_program
 
 EXPORTED = {
     "BenchmarkResult",

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live import made, named, probed, records, stats_of
-from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -23,6 +21,7 @@ from hotlap import sites as registry
 from hotlap.errors import OptionError
 from hotlap.recorder import Readings, Recorder, active_trace
 from hotlap.testing import fake_clock
+from live import made, named, probed, records, stats_of
 
 
 def row_of(window: Any, name: str) -> int:
@@ -33,7 +32,7 @@ def row_of(window: Any, name: str) -> int:
 
 
 def test_windows_add_up() -> None:
-    """Every call is in exactly one window, in counters, histogram and samples alike, whatever happens between."""
+    """Every call is in exactly one window, in counters, histogram and samples alike."""
     one = made()
     work, name = probed()
     work._self_site.sample(1.0, 10**6)
@@ -79,9 +78,9 @@ def test_sites_may_be_made_at_any_time_and_in_any_number() -> None:
             first, _ = probed(lambda: clock.advance(1e-6))
             first()
             one.recorder.cut()
-            probes = []
-            for number in range(600):
-                probes.append(probed(lambda number=number: clock.advance(1e-6 * (number + 1))))
+            probes = [
+                probed(lambda number=number: clock.advance(1e-6 * (number + 1))) for number in range(600)
+            ]
             first()
             for probe, _ in probes:
                 probe()
@@ -149,7 +148,9 @@ def test_a_drain_ends_though_the_calls_go_on(monkeypatch: pytest.MonkeyPatch) ->
     """It takes at most some two rings full: calls that come faster than they are read hold nobody up."""
     one = made(ring_capacity=16)
     blocks = iter(lambda: bytearray(records(4).tobytes()), None)
-    monkeypatch.setattr(one.recorder, "ring", SimpleNamespace(drain=lambda limit: next(blocks), capacity=16, lost=0))
+    monkeypatch.setattr(
+        one.recorder, "ring", SimpleNamespace(drain=lambda limit: next(blocks), capacity=16, lost=0)
+    )
     one.recorder.drain()
     assert one.recorder._tally.count == 4
     one.stop()
@@ -204,7 +205,10 @@ def test_a_failing_size_function_is_switched_off(caplog: pytest.LogCaptureFixtur
     finally:
         one.stop()
     (record,) = caplog.records
-    assert record.getMessage() == f"the size function of site {name!r} failed and is switched off: KeyError: 'size'"
+    assert (
+        record.getMessage()
+        == f"the size function of site {name!r} failed and is switched off: KeyError: 'size'"
+    )
     assert record.exc_info is not None
     assert one.recorder.faults == {"size": 1}
     assert stats_of(cycle, name).calls == 5
@@ -365,4 +369,3 @@ def test_nobody_is_in_a_hurry_for_metrics() -> None:
         assert stats_of(one.cycle(), name).metrics["rows"].count == 1
     finally:
         one.stop()
-

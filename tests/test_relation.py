@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hotlap.stats.relation import exponent, rank_correlation, ranks, relative_slope
+from hotlap.stats.relation import distinct, exponent, rank_correlation, ranks, relative_slope
+
+
+@pytest.mark.parametrize("values", [[], [5], [3, 1, 3, 2, 1, 1], [1.5, 1.5]])
+def test_distinct_is_what_numpy_calls_unique(values: list[float]) -> None:
+    """The same three arrays, for no values, too."""
+    ours = distinct(np.array(values))
+    theirs = np.unique(np.array(values), return_inverse=True, return_counts=True)
+    assert [array.tolist() for array in ours] == [array.tolist() for array in theirs]
 
 
 def test_ranks_begin_at_one_and_ties_share_theirs() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from live import records
 
 from hotlap import core, window
 from hotlap.window import CHUNK, SLOWEST, SUMS, TAIL_CALLS, Tally, deltas
+from live import records
 
 TAIL = core.FLAG_TAIL
 
@@ -154,7 +154,7 @@ def test_of_very_many_records_an_even_choice_is_kept(monkeypatch: pytest.MonkeyP
 
 
 def test_each_site_keeps_its_slowest_traced_calls() -> None:
-    """A fast site next to a slow one has its own, however many there are; calls without a trace are not there."""
+    """A fast site next to a slow one has its own, in any number; no call without a trace is there."""
     random = np.random.default_rng(5)
     tally = Tally()
     for _ in range(8):

@@ -212,11 +212,13 @@ class Recorder:
             rows = np.flatnonzero(counters[start:stop, _CALLS] != before[start:stop, _CALLS])
             if len(rows) == 0:
                 continue
-            now = scratch[rows, low:high].astype(np.uint32)
             active.append(rows + start)
+            chosen = rows if len(rows) < len(chunk) else slice(None)  # all of them: nothing to gather
+            last = histogram[start:stop, low:high]
+            now = scratch[: len(chunk), low:high][chosen].astype(np.uint32)
             # Modulo 2**32 the difference is right for up to four thousand million calls a window.
-            parts.append((low, now - histogram[rows + start, low:high]))
-            histogram[rows + start, low:high] = now
+            parts.append((low, now - last[chosen]))
+            last[chosen] = now
         return sites, counters, np.concatenate(active), *_stack(parts)
 
 

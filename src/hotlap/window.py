@@ -171,8 +171,10 @@ def _remarkable(records: Records) -> Records:
     rank = np.arange(len(site)) - np.searchsorted(site, site)
     odd = np.flatnonzero(records["flags"] & (core.FLAG_ERROR | core.FLAG_TAIL))
     odd = odd[np.argsort(-records["wall_ns"][odd].astype(np.int64), kind="stable")[:TAIL_CALLS]]
-    chosen: Records = records[np.union1d(order[rank < SLOWEST], odd)]
-    return chosen
+    chosen = np.zeros(len(records), np.bool_)
+    chosen[order[rank < SLOWEST]] = True
+    chosen[odd] = True
+    return records[chosen]
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,6 +289,8 @@ native_rebuild(PyObject *Py_UNUSED(module), PyObject *args)
     int follow;
     if (!PyArg_ParseTuple(args, "OUi:_rebuild", &wrapped, &name, &follow))
         return NULL;
+    if (PyObject_TypeCheck(wrapped, Probe_Type)) /* a measured method, found by its name */
+        return Py_NewRef(wrapped);
     Site *site = measurement_site(name, NULL);
     return site ? PyObject_CallFunction((PyObject *)Probe_Type, "OOi", wrapped, site, follow) : NULL;
 }

@@ -107,7 +107,7 @@ class Tail(Rule):
 
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         calls, p50, mean = stats.timed, stats.p50_s, stats.mean_s
-        if calls < self.CALLS_P95 or p50 is None or mean is None or p50 <= 0.0:
+        if calls < self.CALLS_P95 or not p50 or not mean:
             return self.unjudged("{} timed calls, needs {}", calls, self.CALLS_P95)
         if calls >= self.CALLS_P99:
             name, beyond, value = "p99", 0.01, stats.p99_s
@@ -161,6 +161,8 @@ class Tail(Rule):
         gc_s, mean = stats.gc_s, stats.mean_s
         if gc_s is not None and mean and gc_s / mean > 0.1:
             return f"Garbage collection takes {share(gc_s / mean)} of its time: look at what it allocates."
+        if stats.size_exponent is not None and stats.size_exponent > 0.5:
+            return "Its time goes with the size of its input: the slow calls are mostly the big ones."
         if stats.slowest:
             return "The traces of the slowest calls are attached: compare one with a fast call."
         return (

@@ -1,5 +1,5 @@
 """Statistics: pure functions from arrays to numbers.
 
-    histogram   quantiles and moments of exponential-bucket histograms
-    summary     a window's columns -> one Stats for each site
+histogram   quantiles and moments of exponential-bucket histograms
+summary     a window's columns -> one Stats for each site
 """

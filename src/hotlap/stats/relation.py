@@ -12,12 +12,28 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["exponent", "rank_correlation", "ranks", "relative_slope"]
+__all__ = ["distinct", "exponent", "rank_correlation", "ranks", "relative_slope"]
+
+
+def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """The distinct values in order, where each value is among them, and how often each is there.
+
+    Not np.unique: that imports numpy.ma, and a process that forks while the aggregator's thread imports
+    something leaves a child in which nobody can import it any more.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    new = np.ones(len(values), np.bool_)
+    new[1:] = ordered[1:] != ordered[:-1]
+    number = np.cumsum(new) - 1
+    where = np.empty(len(values), np.intp)
+    where[order] = number
+    return ordered[new], where, np.bincount(number)
 
 
 def ranks(values: NDArray[Any]) -> Floats:
     """Ranks from 1, ties share the mean of theirs; shape (n,)."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, where, counts = distinct(values)
     last = np.cumsum(counts).astype(np.float64)
     result: Floats = (last - (counts - 1) / 2.0)[where]
     return result
@@ -50,7 +66,7 @@ def relative_slope(x: NDArray[Any], y: NDArray[Any]) -> float | None:
     The slope runs through the medians of y at each x, weighted by their numbers (least squares): one outlier
     among the y does not move it.
     """
-    levels, where, counts = np.unique(x, return_inverse=True, return_counts=True)
+    levels, where, counts = distinct(x)
     if len(levels) < 2:
         return None
     order = np.lexsort((y, where))

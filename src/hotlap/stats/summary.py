@@ -19,7 +19,7 @@ from ..model import Exemplar, Metric, Stats
 from ..options import SiteOptions
 from ..window import SLOWEST
 from .histogram import RELATIVE_ERROR, means_and_deviations, quantiles, representatives
-from .relation import exponent, rank_correlation, relative_slope
+from .relation import distinct, exponent, rank_correlation, relative_slope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -238,7 +238,7 @@ def _parents(window: Window) -> list[dict[str, float]]:
     counted = window.rows >= 0
     totals = np.bincount(window.rows[counted], weight[counted], len(window.sites))
     keys = window.rows[known].astype(np.uint64) << np.uint64(32) | parents[known]
-    pairs, where = np.unique(keys, return_inverse=True)
+    pairs, where, _ = distinct(keys)
     sums = np.bincount(where, weight[known])
     names = {site.id: site.name for site in list(registry.sites.values())}
     for pair, share in zip(pairs.tolist(), sums.tolist(), strict=True):

@@ -206,19 +206,20 @@ function_probe_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
 }
 
 /* A probe is pickled by the name of what it stands for, like a function: the other side finds its own probe there.
-   A callable instance has no name: it goes by value, with its site's name. */
+   A callable instance has no name, and a bound method's is not where it is: they go by value, with the site's name. */
 static PyObject *
 probe_reduce(PyObject *self, PyObject *Py_UNUSED(protocol))
 {
     ProbeFields *probe = PROBE(self);
     if (probe->wrapped == NULL)
         return probe_unusable();
-    if (PyMethod_Check(probe->wrapped)) /* as methods are: by their object and name, which gives a probe again */
-        return PyObject_CallMethod(probe->wrapped, "__reduce__", NULL);
-    PyObject *name = PyObject_GetAttrString(probe->wrapped, "__qualname__");
-    if (name != NULL)
-        return name;
-    PyErr_Clear();
+    PyObject *self_of = PyCFunction_Check(probe->wrapped) ? PyCFunction_GET_SELF(probe->wrapped) : NULL;
+    if (!PyMethod_Check(probe->wrapped) && (self_of == NULL || PyModule_Check(self_of))) {
+        PyObject *name = PyObject_GetAttrString(probe->wrapped, "__qualname__");
+        if (name != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
+            return name;
+        PyErr_Clear();
+    }
     PyObject *package = PyImport_ImportModule("hotlap.core");
     PyObject *rebuild = package ? PyObject_GetAttrString(package, "_rebuild") : NULL;
     PyObject *result = rebuild ? Py_BuildValue("O(OOi)", rebuild, probe->wrapped, probe->site->name, probe->follow)
