@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from live import run_program
+import hotlap
+from live import flushed, probed, run_program
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 pytestmark = pytest.mark.slow
@@ -470,3 +471,60 @@ def test_more_sites_than_allowed_share_one(tmp_path: Path) -> None:
         """,
     )
     assert errors.count("RuntimeWarning") == 1
+
+
+def test_the_last_cycle_leaves_before_an_sdk_that_came_later_shuts_down(tmp_path: Path) -> None:
+    """A program that sets up OpenTelemetry after hotlap.start() still gets the spans of the last flush."""
+    done = run_program(
+        tmp_path,
+        """
+        import atexit, time
+        import hotlap
+
+        hotlap.start(sinks=["otel"], interval=60)
+
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+
+        class Lines(SpanExporter):
+            open = True
+
+            def export(self, spans):
+                if self.open:
+                    print(*(span.name for span in spans), flush=True)
+                return SpanExportResult.SUCCESS
+
+            def shutdown(self):
+                self.open = False
+
+        provider = TracerProvider()  # which shuts down at exit
+        provider.add_span_processor(SimpleSpanProcessor(Lines()))
+        trace.set_tracer_provider(provider)
+
+        @hotlap.benchmark(name="late.work")
+        def work():
+            pass
+
+        work()
+        time.sleep(1.5)  # the aggregator wakes once a second
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["hotlap.site", "hotlap.cycle"]
+
+
+@pytest.mark.parametrize(("option", "left"), [("sample=0", 0), ("first_calls", 3)])
+def test_a_site_made_while_the_recorder_runs_is_sampled_as_configured(option: str, left: int) -> None:
+    """Its first window already keeps to `sample` and `first_calls`."""
+    hotlap.start(sinks=(), interval=60, first_calls=3, sample_rate=0.05)
+    try:
+        probe, name = probed(sample=0 if option == "sample=0" else None)
+        for _ in range(50):
+            probe()
+        stats = flushed(name)
+        assert stats is not None
+        # After the first calls comes a quota of 2 * 0.05/s * 60 s = 6 samples, and then half the chance.
+        assert stats.samples == 0 if left == 0 else left <= stats.samples < 50
+    finally:
+        hotlap.stop()

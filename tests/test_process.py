@@ -41,6 +41,7 @@ def look(one: Process, *args: Any, **fields: Any) -> Context:
         budget=0.01,
         sinks_failed=("x",),
         rules_failed=("y",),
+        faults={"size": 2},
     )
 
 
@@ -137,6 +138,7 @@ def test_the_context_is_this_process_now() -> None:
     assert (context.records_lost, context.records) == (3, 7)
     assert (context.overhead_fraction, context.budget) == (0.004, 0.01)
     assert (context.sinks_failed, context.rules_failed) == (("x",), ("y",))
+    assert context.faults == {"size": 2}
     assert context.site_memory_share == {"a": 0.75, "c": 0.25}
     assert context.site_calls == {"a": 1, "b": 2, "c": 3}
     assert context.site_total_s == {"a": 2.0, "b": 2.0, "c": 2.0}

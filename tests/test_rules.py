@@ -338,12 +338,13 @@ def test_a_tail_that_nobody_notices_is_a_note() -> None:
     [
         ({"in_flight_correlation": 0.6, "in_flight_p": 1e-6}, "a lock, a pool"),
         ({"gc_s": 0.006}, "Garbage collection takes 50 %"),
-        ({"slowest": (Exemplar(1, 2, 3, 0.9),)}, "traces of the slowest"),
-        ({}, "cache that misses"),
+        ({"size_exponent": 1.0}, "mostly the big ones"),
+        ({"size_exponent": None, "slowest": (Exemplar(1, 2, 3, 0.9),)}, "traces of the slowest"),
+        ({"size_exponent": None}, "cache that misses"),
     ],
 )
 def test_a_tail_names_its_likely_cause(stats: dict[str, Any], says: str) -> None:
-    """Contention, collection and traces are used where there are any."""
+    """Contention, collection, sizes and traces are used where there are any."""
     assert says in found("time.tail", {**TAIL, **stats}).advice
 
 

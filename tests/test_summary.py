@@ -348,7 +348,7 @@ def test_cpu_own_time_and_parents_come_from_the_samples() -> None:
     assert stats.parents == {}
     assert stats.cpu_s is not None
     assert 0 <= stats.cpu_s < 0.003
-    assert stats.cpu_percent == pytest.approx(100 * stats.cpu_s * 20 / stats.window_s)
+    assert stats.cpu_percent == pytest.approx(100 * stats.cpu_fraction * stats.total_s / stats.window_s)
     assert stats_of(cycle, child_name).parents == {name: pytest.approx(20 / 21)}
 
 

@@ -113,11 +113,15 @@ class Governor:
         measure_call_cost(core.clock()["kind"])  # now, rather than within a window
         self._sampling_before = core.sampling_cost()[1]
         for site in sites:
-            rate = self._rate(site)
-            if rate > 0:
-                site.sample(1.0, max(1, round(2 * rate * self.config.interval)), self.config.first_calls)
-            else:
-                site.sample(0.0, 1, 0)
+            self.welcome(site)
+
+    def welcome(self, site: core.Site) -> None:
+        """A site that has no window behind it: its first calls are sampled, then all up to its quota."""
+        rate = self._rate(site)
+        if rate > 0:
+            site.sample(1.0, max(1, round(2 * rate * self.config.interval)), self.config.first_calls)
+        else:
+            site.sample(0.0, 1, 0)
 
     def release(self) -> None:
         """After the last window: every site is timed again, and none leaves records of slow calls."""

@@ -137,7 +137,7 @@ class Stats:
     tail_samples: int = 0  # left only because they were slow: in no estimate
     cpu_s: float | None = None  # weighted mean CPU seconds of a call
     cpu_fraction: float | None = None  # CPU / wall of the same calls
-    cpu_percent: float | None = None  # 100 * cpu_s * calls / window_s: share of one core
+    cpu_percent: float | None = None  # share of one core: the CPU part of the time of all calls
     own_s: float | None = None
     own_fraction: float | None = None
     gc_s: float | None = None
@@ -189,6 +189,7 @@ class Context:
     budget: float = 0.01
     sinks_failed: tuple[str, ...] = ()
     rules_failed: tuple[str, ...] = ()
+    faults: Mapping[str, int] = field(default_factory=dict)  # functions for sizes and traces that failed
     site_memory_share: Mapping[str, float] = field(default_factory=dict)  # of the fresh memory touched
     site_calls: Mapping[str, int] = field(default_factory=dict)  # calls in the window, by site
     site_total_s: Mapping[str, float] = field(default_factory=dict)  # wall seconds in the window, by site

@@ -135,6 +135,7 @@ class Monitor:
             wait = min(_DRAIN_S, max(next_cycle - time.monotonic(), 0.0))
             if self._wake.wait(wait):
                 return
+            _leave_before_others()
             if time.monotonic() >= next_cycle:
                 self._safe_cycle()
                 # What was missed is not made up for: a process that was stopped has one cycle, not a hundred.
@@ -191,6 +192,7 @@ class Monitor:
             budget=self.config.budget,
             sinks_failed=tuple(sink.name for sink in self.sinks if sink.off),
             rules_failed=self._rules_failed,
+            faults=self.recorder.faults,
         )
         reports = self._reports(stats, context, window.seconds)
         self.number += 1
@@ -288,8 +290,7 @@ def start(**options: Any) -> None:
         _monitor = made
         _monitor.start()
         _running = True
-        atexit.unregister(_stop_at_exit)
-        atexit.register(_stop_at_exit)
+        _leave_before_others()
         _stop_with_multiprocessing()
 
 
@@ -302,6 +303,13 @@ def stop() -> None:
         atexit.unregister(_stop_at_exit)
     if monitor is not None and was_running:
         monitor.stop()
+
+
+def _leave_before_others() -> None:
+    """Exit hooks run last in, first out, and an OpenTelemetry SDK that was set up after us has one, too: the last
+    cycle must come before it shuts down. So we move to the end of the queue whenever we are awake."""
+    atexit.unregister(_stop_at_exit)
+    atexit.register(_stop_at_exit)
 
 
 def _stop_at_exit() -> None:

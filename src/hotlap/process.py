@@ -12,6 +12,8 @@ import psutil
 from .model import Context
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .window import Window
 
 __all__ = ["Process", "process_age_s"]
@@ -68,6 +70,7 @@ class Process:
         budget: float,
         sinks_failed: tuple[str, ...],
         rules_failed: tuple[str, ...],
+        faults: Mapping[str, int],
     ) -> Context:
         """The context of the window that has just been cut."""
         rss_mb = self._rss_mb()
@@ -90,6 +93,7 @@ class Process:
             budget=budget,
             sinks_failed=sinks_failed,
             rules_failed=rules_failed,
+            faults=dict(faults),
             site_memory_share=_memory_shares(window),
             site_calls=dict(zip(names, window.column("calls").tolist(), strict=True)),
             site_total_s=dict(zip(names, (window.column("total_ns") / 1e9).tolist(), strict=True)),

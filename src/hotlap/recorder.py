@@ -103,8 +103,10 @@ class Recorder:
         if core.on_gc not in gc.callbacks:
             gc.callbacks.append(core.on_gc)
         self.governor.prepare(list(registry.sites.values()))
+        registry.set_newcomer(self.governor.welcome)
 
     def stop(self) -> None:
+        registry.set_newcomer(None)
         core.set_ring(None)
         core.set_trace(None)
         core.set_fault(None)

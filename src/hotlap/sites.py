@@ -29,6 +29,7 @@ __all__ = [
     "check_name",
     "check_options",
     "set_limit",
+    "set_newcomer",
     "site_for",
     "sites",
     "size_reader",
@@ -50,6 +51,7 @@ sites: dict[str, core.Site] = {}
 _ids = itertools.count()
 _limit = DEFAULT_LIMIT
 _warned = False
+_newcomer: Callable[[core.Site], None] | None = None
 _given_last: dict[
     str, dict[str, object]
 ] = {}  # by name: what `measure` gave, so that the same costs one look
@@ -247,6 +249,12 @@ def set_limit(limit: int) -> None:
     _warned = False
 
 
+def set_newcomer(hook: Callable[[core.Site], None] | None) -> None:
+    """What is told of each site that is made from now on; the recorder's, while it runs."""
+    global _newcomer
+    _newcomer = hook
+
+
 def site_for(
     name: str,
     options: SiteOptions | None = None,
@@ -261,6 +269,7 @@ def site_for(
     warn = False
     with _lock:
         site = sites.get(name)
+        new = site is None
         if site is None:
             if len(sites) - (OTHER in sites) < _limit:
                 site = sites[name] = core.Site(next(_ids), name, SiteInfo(SiteOptions(), None))
@@ -271,6 +280,8 @@ def site_for(
                     site = sites[OTHER] = core.Site(next(_ids), OTHER, SiteInfo(SiteOptions(), None))
         if site.name == name:
             _update(site, options, location, size_of)
+            if new and _newcomer is not None:
+                _newcomer(site)
     if warn:
         warnings.warn(
             f"hotlap: there are {_limit} sites already, so {name!r} and every further name is counted under "

@@ -86,6 +86,8 @@ def of_cycle(cycle: Cycle) -> dict[str, Field]:
     }
     known = zip(_CONTEXT, _context_values(context), strict=True)
     flat.update((name, value) for name, value in known if isinstance(value, (str, int, float)))
+    for kind, count in context.faults.items():
+        flat[f"faults_{kind}"] = count
     if context.sinks_failed:
         flat["sinks_failed"] = ",".join(context.sinks_failed)
     if context.rules_failed:

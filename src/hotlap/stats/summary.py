@@ -173,12 +173,15 @@ def _sampled(window: Window) -> dict[str, list[Any]]:
     with np.errstate(invalid="ignore", divide="ignore"):
         weight = total("weight")
         cpu_s = total("cpu_ns") / total("cpu_weight") / 1e9
+        cpu_fraction = np.minimum(total("cpu_ns") / total("cpu_of"), 1.0)
+        # From the exact mean, of which CPU time is a part: a few samples' mean may lie beyond it.
+        mean_s = window.column("total_ns") / window.column("timed") / 1e9
         faults = total("minor_faults") / weight
         variance = total("minor_faults_squared") / weight - faults * faults
         columns = {
             "cpu_s": cpu_s,
-            "cpu_fraction": np.minimum(total("cpu_ns") / total("cpu_of"), 1.0),
-            "cpu_percent": 100.0 * cpu_s * calls / window.seconds,
+            "cpu_fraction": cpu_fraction,
+            "cpu_percent": 100.0 * cpu_fraction * mean_s * calls / window.seconds,
             "own_s": total("own_ns") / total("own_weight") / 1e9,
             "own_fraction": np.minimum(total("own_ns") / total("own_of"), 1.0),
             "gc_s": total("gc_ns") / weight / 1e9,
