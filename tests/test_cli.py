@@ -286,7 +286,6 @@ class TestOutput:
         monkeypatch.setenv("COLUMNS", "90")
         assert output.console().width == 90
 
-
     def test_a_place_is_as_short_as_it_is_still_found(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

@@ -18,6 +18,7 @@ from hotlap.model import (
     SiteOptions,
     Stats,
     Verdict,
+    Verdicts,
     seconds,
 )
 
@@ -136,3 +137,27 @@ def test_a_report_gives_findings_most_severe_first() -> None:
 def test_the_level_of_a_finding_follows_its_severity(severity: float, level: str) -> None:
     """75 and more is a warning, 25 and more a note."""
     assert finding(severity).level == level
+
+
+def test_verdicts_are_worked_out_when_they_are_read() -> None:
+    """Findings are there at once; the rest costs nothing until somebody asks, and is worked out once."""
+    asked = []
+    fine = Verdict("time.slow", None, "within limits: {}", True, (1,))
+    bad = Finding(rule="time.tail", topic="time", site="a", severity=80.0, summary="s", advice="a")
+
+    def judge() -> tuple[Verdict, ...]:
+        asked.append(1)
+        return fine, Verdict("time.tail", bad)
+
+    verdicts = Verdicts((bad,), judge)
+    report = Report(Stats(site="a"), Score(None, None), verdicts)
+    assert report.findings == (bad,)
+    assert asked == []
+    assert len(verdicts) == 2
+    assert verdicts[0] is fine
+    assert verdicts[:1] == (fine,)
+    assert verdicts == (fine, Verdict("time.tail", bad))
+    assert verdicts == Verdicts((bad,), judge)
+    assert verdicts != 1
+    assert "within limits: 1" in repr(verdicts)
+    assert asked == [1, 1]  # once each

@@ -89,7 +89,9 @@ class TestTypes:
             gc.collect()
             del empty
 
-    @pytest.mark.parametrize("wrong", [None, "site", types.SimpleNamespace(tail_ns=1, mode=2, id=3), object()], ids=repr)
+    @pytest.mark.parametrize(
+        "wrong", [None, "site", types.SimpleNamespace(tail_ns=1, mode=2, id=3), object()], ids=repr
+    )
     def test_wrong_site(self, wrong: Any) -> None:
         """Only this core's Site will do: its memory is read directly."""
         with pytest.raises(OptionTypeError, match="must be a Site"):
@@ -167,7 +169,9 @@ class TestTypes:
                 if result == "plain":
                     continue
                 if hasattr(result, "close"):
-                    next(result, None) if hasattr(result, "gi_frame") else pytest.raises(StopIteration, result.send, None)
+                    next(result, None) if hasattr(result, "gi_frame") else pytest.raises(
+                        StopIteration, result.send, None
+                    )
                     result.close()
             kind.__code__ = original
             assert counts(where)["in_flight"] == 0
@@ -350,7 +354,18 @@ class TestReferences:
         drive(step)
         coroutine.close()
         del items, step, coroutine
-        objects = [argument, result, error, give, fail, where, core.Probe, core.FunctionProbe, core.Measurement, *kinds]
+        objects = [
+            argument,
+            result,
+            error,
+            give,
+            fail,
+            where,
+            core.Probe,
+            core.FunctionProbe,
+            core.Measurement,
+            *kinds,
+        ]
         left = self.leftover(everything, *objects)
         assert left == [0] * len(objects)
 
@@ -619,7 +634,9 @@ class TestArguments:
             core.collect(sites, bytes(row), bytearray(rows))
         with pytest.raises(OptionTypeError, match="must be a Site"):
             core.collect([sites[0], 5], bytearray(row), bytearray(rows))  # type: ignore[list-item]
-        low, high = core.collect(sites, memoryview(bytearray(row + 1))[1:], memoryview(bytearray(rows + 1))[1:])
+        low, high = core.collect(
+            sites, memoryview(bytearray(row + 1))[1:], memoryview(bytearray(rows + 1))[1:]
+        )
         assert high > low
 
     def test_collect_while_the_list_shrinks(self) -> None:

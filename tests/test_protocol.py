@@ -383,7 +383,7 @@ def run_async(item: Any, acts: list[Any]) -> list[Any]:
             results.append(state_of(item, "async")[:2])
         elif act != "step":
             try:
-                waiting.append(getattr(item, act)(*map(copied, args)))
+                waiting.append(getattr(item, act)(*(map(copied, args) if act == "athrow" else args)))
                 results.append(waiting[-1].__class__.__name__)
             except BaseException as caught:
                 results.append(what(caught))
@@ -393,7 +393,7 @@ def run_async(item: Any, acts: list[Any]) -> list[Any]:
             if how == "next":
                 results.append(outcome(next, awaitable))
             else:
-                results.append(attempt(awaitable, how, *map(copied, more)))
+                results.append(attempt(awaitable, how, *(map(copied, more) if how == "throw" else more)))
     while waiting:  # let go in a fixed order
         waiting.pop()
     return results
@@ -463,7 +463,12 @@ class TestAwaiting:
             item = make()
             first, second = awaits(item, []), awaits(item, [])
             results.append(
-                (first.send(None), attempt(second, "send", None), attempt(first, "send", 5), attempt(item, "send", 1))
+                (
+                    first.send(None),
+                    attempt(second, "send", None),
+                    attempt(first, "send", 5),
+                    attempt(item, "send", 1),
+                )
             )
         assert results[0] == results[1]
         assert results[0][1][1][:2] == ("RuntimeError", [spoken("coroutine is being awaited already")])

@@ -768,3 +768,27 @@ def test_no_stats_make_a_rule_raise(
 def test_numbers_are_said_in_human_units(text: str, expected: str) -> None:
     """Three significant digits, in the unit that a person would use."""
     assert text == expected
+
+
+def test_finding_is_judging_without_keeping_what_is_fine() -> None:
+    """find() has the findings of judge() at once, and its verdicts when they are read."""
+    rules = Rules(load({"rules": {"errors.rate": {"enabled": False}}}, {}, "/"))
+    bad = dataclasses.replace(HEALTHY, **TAIL)
+    judged, found_ = rules.judge(bad, CALM), rules.find(bad, CALM)
+    assert [v.finding for v in judged.verdicts if v.finding] == list(found_.verdicts.findings)
+    assert tuple(found_.verdicts) == tuple(judged.verdicts)
+    assert found_.failed == judged.failed == ()
+
+
+def test_a_rule_that_raises_is_told_by_find_too() -> None:
+    """The rule that failed is named, and the others go on."""
+
+    class Broken(Rule):
+        id = "my.broken"
+
+        def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
+            raise ZeroDivisionError
+
+    found_ = Rules(rules=(Broken(),)).find(HEALTHY, CALM)
+    assert [failure.rule for failure in found_.failed] == ["my.broken"]
+    assert "raised" in found_.verdicts[0].reason

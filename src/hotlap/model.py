@@ -9,10 +9,10 @@ because making one of those costs five times as much.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from .options import BenchmarkType, SiteOptions, seconds
 
@@ -315,13 +315,55 @@ class Verdict:
         )
 
 
+class Verdicts(Sequence[Verdict]):
+    """Verdicts that are worked out when somebody reads them; the findings among them are known from the start.
+
+    Rules are pure, so it does not matter when they are asked. Of a thousand sites' verdicts hardly one is read,
+    and to make and keep them all would cost more than the rules do.
+    """
+
+    __slots__ = ("_judge", "_made", "findings")
+
+    def __init__(self, findings: tuple[Finding, ...], judge: Callable[[], tuple[Verdict, ...]]) -> None:
+        self.findings = findings
+        self._judge = judge
+        self._made: tuple[Verdict, ...] | None = None
+
+    def _all(self) -> tuple[Verdict, ...]:
+        if self._made is None:
+            self._made = self._judge()
+        return self._made
+
+    @overload
+    def __getitem__(self, index: int) -> Verdict: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Verdict, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Verdict | tuple[Verdict, ...]:
+        return self._all()[index]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (Verdicts, tuple)):
+            return NotImplemented
+        return self._all() == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as Verdict
+
+    def __repr__(self) -> str:
+        return f"Verdicts{self._all()!r}"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """One site's stats, score and verdicts for one window or one lab run."""
 
     stats: Stats
     score: Score
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: Sequence[Verdict] = ()
 
     @property
     def site(self) -> str:
@@ -330,7 +372,10 @@ class Report:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """The findings among the verdicts, most severe first."""
-        found = [verdict.finding for verdict in self.verdicts if verdict.finding is not None]
+        if isinstance(self.verdicts, Verdicts):
+            found = list(self.verdicts.findings)
+        else:
+            found = [verdict.finding for verdict in self.verdicts if verdict.finding is not None]
         found.sort(key=lambda finding: -finding.severity)
         return tuple(found)
 

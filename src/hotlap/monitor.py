@@ -214,7 +214,7 @@ class Monitor:
         reports = []
         failed: dict[str, RuleFailure] = {}
         for one, score in zip(stats, self.scorer.score_many(stats), strict=True):
-            judgement = self.rules.judge(one, context)
+            judgement = self.rules.find(one, context)
             reports.append(Report(one, score, judgement.verdicts))
             for failure in judgement.failed:
                 failed.setdefault(failure.rule, failure)

@@ -20,7 +20,9 @@ def test_drift() -> None:
         errors.append(abs(core.calibrate()))
     errors.sort()
     clock = core.clock()
-    print(f"{clock['kind']}: error of {len(errors)} looks: median {errors[len(errors) // 2]} ns, most {errors[-1]} ns")
+    print(
+        f"{clock['kind']}: error of {len(errors)} looks: median {errors[len(errors) // 2]} ns, most {errors[-1]} ns"
+    )
     before = time.monotonic_ns()
     now = core.now_ns()
     after = time.monotonic_ns()

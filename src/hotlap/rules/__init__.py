@@ -10,12 +10,12 @@ Judgement.failed; the caller says so once and goes on with `rules.without(...)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..config import Config, RuleConfig, nearest
 from ..errors import OptionError, OptionTypeError
-from ..model import Context, Stats, Verdict
+from ..model import Context, Finding, Stats, Verdict, Verdicts
 from . import algorithm, concurrency, cpu, errors, io, memory, recorder, time
 from .base import Limits, Rule, check_limits, severity
 
@@ -99,7 +99,7 @@ class RuleFailure(NamedTuple):
 class Judgement(NamedTuple):
     """The verdicts about one site, one for each rule, and the rules that raised."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: Sequence[Verdict]
     failed: tuple[RuleFailure, ...]
 
 
@@ -160,6 +160,23 @@ class Rules:
     def judge(self, stats: Stats, context: Context) -> Judgement:
         """What each rule for sites says about one site. Never raises because of a rule."""
         return _judge(self._site, stats, context)
+
+    def find(self, stats: Stats, context: Context) -> Judgement:
+        """As judge(), but with verdicts that are worked out when they are read: only findings are kept."""
+        findings: list[Finding] = []
+        failed: tuple[RuleFailure, ...] = ()
+        for rule_id, check, limits in self._site:
+            if type(check) is Verdict:
+                continue
+            try:
+                finding = check(stats, context, limits).finding  # type: ignore[operator]  # no Verdict: a check
+            except Exception as error:
+                failed += (RuleFailure(rule_id, error),)
+            else:
+                if finding is not None:
+                    findings.append(finding)
+        verdicts = Verdicts(tuple(findings), lambda: tuple(_judge(self._site, stats, context).verdicts))
+        return Judgement(verdicts, failed)
 
     def judge_process(self, context: Context, window_s: float = 0.0) -> Judgement:
         """What each rule for the process says; its findings belong to the site PROCESS_SITE."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -102,6 +102,6 @@ def _plain(value: Any, name: str = "") -> Any:
         return {key: _plain(item, key) for key, item in zip(value._fields, value, strict=True)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, Sequence):
         return [_plain(item) for item in value]
     return str(value)

@@ -34,7 +34,7 @@
 #define SLOW __attribute__((noinline, cold))
 
 #ifdef Py_GIL_DISABLED
-#define ADD(field, n) (__atomic_fetch_add(&(field), (n), __ATOMIC_RELAXED) + (n))
+#define ADD(field, n) __atomic_add_fetch(&(field), (n), __ATOMIC_RELAXED)
 #define GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SET(field, n) __atomic_store_n(&(field), (n), __ATOMIC_RELAXED)
 #define TAKE(flag) (!__atomic_exchange_n(&(flag), 1, __ATOMIC_ACQUIRE))

@@ -134,12 +134,14 @@ step_end(Flow *flow, Step *step)
     flow->run_ns += ns;
     if (ns > flow->longest_ns)
         flow->longest_ns = ns;
-    if (LIKELY(thread.scope.site == flow->site || thread.scope.context != NULL))
+    if (LIKELY(thread.scope.site == flow->site || thread.scope.context != NULL)) {
         flow->scope = thread.scope;
-    else
-        flow->scope.context = NULL; /* a greenlet left another call's scope: the last one known is as good as any */
-    thread.scope = step->outer;
-    thread.scope.child_ns += ns;
+        thread.scope = step->outer;
+        thread.scope.child_ns += ns;
+    }
+    else { /* a plain call's: greenlets switched in this step. The scope from before it will do for the next. */
+        scope_lost(&step->outer);
+    }
     return end;
 }
 

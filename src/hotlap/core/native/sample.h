@@ -124,12 +124,14 @@ sample_size_of(Site *site, PyObject *const *args, size_t nargsf, PyObject *kwnam
     return size;
 }
 
-/* The site whose call this thread is in, unless that is a block of another task (see Scope). */
+/* The site whose call this thread is in, unless that is a block of another task, or a call that is over and was left
+   behind when greenlets switched (see Scope). */
 static uint32_t
 scope_parent(void)
 {
     const Scope *scope = &thread.scope;
-    if (scope->site == NULL || (scope->context != NULL && scope->context != current_context()))
+    if (scope->site == NULL || (scope->context != NULL && scope->context != current_context()) ||
+        GET(scope->site->in_flight) == 0)
         return NO_PARENT;
     return scope->site->id;
 }
