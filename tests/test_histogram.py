@@ -8,7 +8,7 @@ import pytest
 from hotlap import core
 from hotlap.stats.histogram import (
     RELATIVE_ERROR,
-    means_and_deviations,
+    Filled,
     quantiles,
     representatives,
     upper_bounds,
@@ -47,7 +47,7 @@ def test_quantiles_are_those_of_the_raw_durations(name: str) -> None:
 def test_mean_and_deviation_are_those_of_the_raw_durations(name: str) -> None:
     """The mean within 1.1 %; the deviation within 2 % and what the width of a bucket adds."""
     raw = DATA[name] / 1e9
-    means, deviations = means_and_deviations(buckets(DATA[name]))
+    means, deviations = Filled.of(buckets(DATA[name])).means_and_deviations()
     assert means[0] == pytest.approx(raw.mean(), rel=0.011)
     assert deviations[0] == pytest.approx(raw.std(), rel=0.022, abs=0.022 * raw.mean())
 
@@ -59,7 +59,7 @@ def test_a_part_of_the_buckets_is_enough() -> None:
     low, high = int(touched[0]), int(touched[-1]) + 1
     part = whole[:, low:high].astype(np.uint32)
     assert np.array_equal(quantiles(part, WANTED, low), quantiles(whole, WANTED))
-    assert np.allclose(means_and_deviations(part, low), means_and_deviations(whole))
+    assert np.allclose(Filled.of(part, low).means_and_deviations(), Filled.of(whole).means_and_deviations())
 
 
 def test_rows_do_not_mix() -> None:
@@ -70,7 +70,7 @@ def test_rows_do_not_mix() -> None:
     assert np.isnan(together[[0, -1]]).all()
     for row, name in enumerate(DATA, 1):
         assert np.array_equal(together[row], quantiles(buckets(DATA[name]), WANTED)[0])
-    means, deviations = means_and_deviations(rows)
+    means, deviations = Filled.of(rows).means_and_deviations()
     assert np.isnan(means[[0, -1]]).all()
     assert np.isnan(deviations[[0, -1]]).all()
 

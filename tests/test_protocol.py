@@ -1,8 +1,8 @@
-"""Measured coroutines, generators and async generators against unmeasured twins: random sequences of next, send, throw
-and close must give the same values and exceptions, and leave the originals in the same state.
+"""Measured coroutines, generators and async generators against unmeasured twins: random sequences of next, send,
+throw and close must give the same values and exceptions, and leave the originals in the same state.
 
-A script says what a body does at each of its suspensions, a plan what its caller does. Only the bodies' own behaviour
-and the caller's actions are random, so a difference is always the stand-in's.
+A script says what a body does at each of its suspensions, a plan what its caller does. Only the bodies' own
+behaviour and the caller's actions are random, so a difference is always the stand-in's.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.conftest import counts
 
 from hotlap import core
-from tests.conftest import counts
 
 # Bodies in cycles with their tracebacks are let go later, outside of the tests that look for warnings.
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -61,8 +61,8 @@ step = st.one_of(
 script = st.lists(step, max_size=6)
 SENT = [None, None, None, 1]
 if core.NAME == "python":
-    # Its stand-ins have a generator of their own around the original. What ignores GeneratorExit is closed once more by
-    # that, and a first value other than None is refused by it, so the original does not come to refuse it.
+    # Its stand-ins have a generator of their own around the original. What ignores GeneratorExit is closed once
+    # more by that, and a first value other than None is refused by it, so the original does not come to refuse it.
     script = script.filter(lambda steps: all(kind != "swallow" for kind, _ in steps[:-1]))
     SENT = [None]
 action = st.one_of(
@@ -221,7 +221,7 @@ def delegates(inner: Any, log: list[Any]) -> Any:
 
 async def iterates(inner: Any, log: list[Any]) -> Any:
     async for item in inner:
-        log.append(await suspend(item))
+        log.append(await suspend(item))  # noqa: PERF401
     return "end"
 
 
@@ -482,7 +482,7 @@ class TestAwaiting:
                 return await own[0]
 
             own.append(wrap(body)())
-            with pytest.raises((RuntimeError, ValueError), match="awaited already|already executing"):
+            with pytest.raises((RuntimeError, ValueError), match=r"awaited already|already executing"):
                 own[0].send(None)
 
     def test_generator_in_itself(self) -> None:
@@ -544,7 +544,8 @@ class TestAwaiting:
             yield 1
 
         item, later, items = probe(body)[0](), probe(agen)[0](), probe(generate)[0]()
-        assert inspect.iscoroutine(item) and inspect.isawaitable(item)
+        assert inspect.iscoroutine(item)
+        assert inspect.isawaitable(item)
         assert isinstance(item, types.CoroutineType)
         assert inspect.getcoroutinestate(item) == inspect.CORO_CREATED
         item.send(None)
@@ -552,7 +553,8 @@ class TestAwaiting:
         assert item.cr_frame.f_code is body.__code__
         item.close()
         assert inspect.getcoroutinestate(item) == inspect.CORO_CLOSED
-        assert inspect.isasyncgen(later) and inspect.isgenerator(items)
+        assert inspect.isasyncgen(later)
+        assert inspect.isgenerator(items)
         assert not inspect.isawaitable(items)
         assert inspect.getgeneratorstate(items) == inspect.GEN_CREATED
         assert list(items) == [1]

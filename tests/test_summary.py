@@ -16,7 +16,7 @@ import pytest
 
 import hotlap
 from hotlap import core, monitor
-from hotlap.stats.summary import summarise, window_quantiles
+from hotlap.stats.summary import fill, summarise
 from hotlap.testing import FakeClock, fake_clock
 from hotlap.window import SUMS, Tally
 from live import made, nothing, probed, records, stats_of
@@ -163,7 +163,7 @@ def test_a_site_without_options_is_a_plain_one() -> None:
     finally:
         one.stop()
     bare = type(window)(**{**{f: getattr(window, f) for f in window.__slots__}, **_one_row(window, site)})
-    (stats,) = summarise(bare, window_quantiles(bare))
+    (stats,) = summarise(bare, fill(bare))
     assert (stats.site, stats.type, stats.slo_s, stats.location) == (
         "bare",
         hotlap.BenchmarkType.FUNCTION,
@@ -178,7 +178,7 @@ def _one_row(window: Any, site: core.Site) -> dict[str, Any]:
     return {
         "sites": (site,),
         "counters": counters,
-        "histogram": np.zeros((1, 0), np.uint32),
+        "buckets": np.zeros((0, 3), np.uint32),
         "sums": np.zeros((len(window.sums), 1)),
         "longest_ns": np.zeros(1),
         "longest_run_ns": np.zeros(1),

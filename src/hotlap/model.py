@@ -316,10 +316,10 @@ class Verdict:
 
 
 class Verdicts(Sequence[Verdict]):
-    """Verdicts that are worked out when somebody reads them; the findings among them are known from the start.
+    """Verdicts that are worked out when somebody reads them; their findings are known from the start.
 
-    Rules are pure, so it does not matter when they are asked. Of a thousand sites' verdicts hardly one is read,
-    and to make and keep them all would cost more than the rules do.
+    Rules are pure, so it does not matter when they are asked. Of a thousand sites' verdicts hardly one is
+    read, and to make and keep them all would cost more than the rules do.
     """
 
     __slots__ = ("_judge", "_made", "findings")

@@ -28,7 +28,7 @@ from .recorder import Readings, Recorder
 from .rules import PROCESS_SITE, RuleFailure, Rules
 from .score import Scorer
 from .stats.histogram import quantiles
-from .stats.summary import summarise, window_quantiles
+from .stats.summary import fill, summarise
 from .window import TAIL_CALLS
 
 if TYPE_CHECKING:
@@ -180,12 +180,12 @@ class Monitor:
     def _cycle(self) -> Cycle:
         start = time.perf_counter()
         window = self.recorder.cut()
-        times = window_quantiles(window)
+        filled = fill(window)
         governor = self.recorder.governor
         governor.measure(window)
-        stats = summarise(window, times, self.config.slo_for, governor.counting)
+        stats = summarise(window, filled, self.config.slo_for, governor.counting)
         if self._thread is not None:  # else nobody would bring back what it switches off
-            governor.adapt(window, times[:, 3:5])
+            governor.adapt(window, filled.quantiles((0.99, 0.999)))
         context = self.process.context(
             window,
             overhead_fraction=governor.overhead_fraction,
@@ -306,8 +306,11 @@ def stop() -> None:
 
 
 def _leave_before_others() -> None:
-    """Exit hooks run last in, first out, and an OpenTelemetry SDK that was set up after us has one, too: the last
-    cycle must come before it shuts down. So we move to the end of the queue whenever we are awake."""
+    """Be the first of the exit hooks, which run last in, first out.
+
+    An OpenTelemetry SDK that was set up after us has one, too, and our last cycle must come before it. So we
+    move to the end of the queue whenever we are awake.
+    """
     atexit.unregister(_stop_at_exit)
     atexit.register(_stop_at_exit)
 

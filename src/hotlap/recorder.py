@@ -29,7 +29,6 @@ __all__ = ["Readings", "Recorder"]
 
 logger = logging.getLogger("hotlap")
 
-_CHUNK = 256  # sites read at once: 3 MB of scratch space however many sites there are
 _CALLS = core.COUNTERS.index("calls")
 
 
@@ -158,7 +157,7 @@ class Recorder:
     def _cut(self) -> Window:
         self.drain()
         core.calibrate()
-        sites, counters, rows, low, histogram = self._read()
+        sites, counters, rows, buckets = self._read()
         now_ns, wall = core.now_ns(), time.time()
         seconds = max((now_ns - self.readings.start_ns) / 1e9, 1e-9)
         delta = deltas(self.readings.counters, counters)[rows]
@@ -182,8 +181,7 @@ class Recorder:
             seconds=seconds,
             sites=active,
             counters=delta,
-            histogram=histogram,
-            low=low,
+            buckets=buckets,
             sums=sums,
             longest_ns=longest,
             longest_run_ns=longest_run,
@@ -197,31 +195,20 @@ class Recorder:
             epoch_ns=time.time_ns() - core.now_ns(),
         )
 
-    def _read(self) -> tuple[list[core.Site], NDArray[np.uint64], NDArray[np.intp], int, NDArray[np.uint32]]:
+    def _read(self) -> tuple[list[core.Site], NDArray[np.uint64], NDArray[np.intp], NDArray[np.uint32]]:
         """All sites and their counters now; of those with calls since the last reading, where they are among
-        the sites and the deltas of their histograms, from bucket `low` on."""
+        the sites, and (row, bucket, count) of what has been added to their histograms."""
         sites = list(registry.sites.values())
         self.readings.grow(len(sites))
-        before, histogram = self.readings.counters, self.readings.histogram
         counters = np.empty((len(sites), len(core.COUNTERS)), np.uint64)
-        scratch = np.empty((min(_CHUNK, max(len(sites), 1)), core.BUCKETS), np.uint64)
-        active: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
-        parts: list[tuple[int, NDArray[np.uint32]]] = []
-        for start in range(0, len(sites), _CHUNK):
-            chunk = sites[start : start + _CHUNK]
-            stop = start + len(chunk)
-            low, high = core.collect(chunk, counters[start:stop], scratch[: len(chunk)], True)
-            rows = np.flatnonzero(counters[start:stop, _CALLS] != before[start:stop, _CALLS])
-            if len(rows) == 0:
-                continue
-            active.append(rows + start)
-            chosen = rows if len(rows) < len(chunk) else slice(None)  # all of them: nothing to gather
-            last = histogram[start:stop, low:high]
-            now = scratch[: len(chunk), low:high][chosen].astype(np.uint32)
-            # Modulo 2**32 the difference is right for up to four thousand million calls a window.
-            parts.append((low, now - last[chosen]))
-            last[chosen] = now
-        return sites, counters, np.concatenate(active), *_stack(parts)
+        added = core.advance(sites, counters, self.readings.histogram)
+        rows = np.flatnonzero(counters[:, _CALLS] != self.readings.counters[:, _CALLS])
+        buckets = np.frombuffer(added, np.uint32).reshape(-1, 3)
+        if len(rows) < len(sites):
+            row_of = np.zeros(len(sites), np.uint32)
+            row_of[rows] = np.arange(len(rows))
+            buckets[:, 0] = row_of[buckets[:, 0]]
+        return sites, counters, rows, buckets
 
 
 def _row_of(sites: tuple[core.Site, ...], ids: int) -> NDArray[np.intp]:
@@ -237,19 +224,3 @@ def _take_metrics(site: core.Site) -> dict[str, list[float]] | None:
     if metrics is not None:
         site.metrics = None
     return metrics
-
-
-def _stack(parts: list[tuple[int, NDArray[np.uint32]]]) -> tuple[int, NDArray[np.uint32]]:
-    """Chunks that start at different buckets, as one array that starts at the lowest."""
-    if not parts:
-        return 0, np.zeros((0, 0), np.uint32)
-    if len(parts) == 1:
-        return parts[0]
-    low = min(start for start, _ in parts)
-    high = max(start + part.shape[1] for start, part in parts)
-    whole = np.zeros((sum(len(part) for _, part in parts), high - low), np.uint32)
-    row = 0
-    for start, part in parts:
-        whole[row : row + len(part), start - low : start - low + part.shape[1]] = part
-        row += len(part)
-    return low, whole

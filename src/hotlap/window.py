@@ -185,8 +185,7 @@ class Window:
     seconds: float
     sites: tuple[core.Site, ...]  # those with calls that ended in the window
     counters: NDArray[np.uint64]  # (rows, len(COUNTERS)): as `deltas` gives them
-    histogram: NDArray[np.uint32]  # (rows, width): deltas of the buckets low .. low+width
-    low: int
+    buckets: NDArray[np.uint32]  # (m, 3): row, bucket, count, ascending: what the histograms have got
     sums: Floats  # (len(SUMS), rows): over the sampled calls
     longest_ns: Floats  # (rows,): longest call that left a record, 0 without one
     longest_run_ns: Floats  # (rows,): longest run without a suspension, as far as known; 0 without one

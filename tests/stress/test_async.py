@@ -1,4 +1,4 @@
-"""Event loops: trees of tasks that wait, fail, are cancelled and run into timeouts, over each loop that is installed."""
+"""Event loops: trees of tasks that wait, fail, are cancelled or time out, over each loop that is installed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.conftest import counts
 
 from hotlap import core
-from tests.conftest import counts
 
 FOLLOW_ALL = core.FOLLOW_COROUTINE | core.FOLLOW_GENERATOR | core.FOLLOW_ASYNC_GENERATOR
 

@@ -21,18 +21,18 @@ def test_drift() -> None:
     errors.sort()
     clock = core.clock()
     print(
-        f"{clock['kind']}: error of {len(errors)} looks: median {errors[len(errors) // 2]} ns, most {errors[-1]} ns"
+        f"{clock['kind']}: {len(errors)} looks, error {errors[len(errors) // 2]} ns, at most {errors[-1]} ns"
     )
     before = time.monotonic_ns()
     now = core.now_ns()
     after = time.monotonic_ns()
-    # A virtual machine that is held up between the two readings of a pair shows an error that is not the clock's.
+    # A virtual machine that is held up within a pair of readings shows an error that is not the clock's.
     assert errors[len(errors) // 2] < 20_000
     assert before - 100_000 <= now - clock.get("lead_ns", 0) <= after + 100_000
 
 
 def test_never_backwards() -> None:
-    """One thread calibrates all the time; what others read never falls, within a thread or from one to the next."""
+    """One thread calibrates all the time; what others read never falls, in a thread or from one to another."""
     latest = [0]
     falls: list[tuple[int, int]] = []
     lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Greenlets that switch in the middle of measured calls: counters stay exact, and no scope outlives its call."""
+"""Greenlets that switch in the middle of measured calls: counters stay exact, no scope outlives its call."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.conftest import counts
 
 from hotlap import core
-from tests.conftest import counts
 
 greenlet = pytest.importorskip("greenlet")
 

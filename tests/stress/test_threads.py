@@ -1,4 +1,4 @@
-"""Many threads: counters stay exact, every record is drained once or counted as lost, none is a mixture of two."""
+"""Many threads: counters stay exact, every record is drained once or counted as lost, and is whole."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.conftest import counts
 
 from hotlap import core
-from tests.conftest import counts
 
 FOLLOW_ALL = core.FOLLOW_COROUTINE | core.FOLLOW_GENERATOR | core.FOLLOW_ASYNC_GENERATOR
 

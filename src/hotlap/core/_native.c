@@ -157,6 +157,15 @@ get_block(PyObject *object, Py_buffer *view, Py_ssize_t bytes, const char *what)
     return 0;
 }
 
+/* Where the buckets of a site with counts may lie. */
+static void
+touched_buckets(const Site *site, uint32_t *low, uint32_t *high)
+{
+    int some = site->histogram != NULL && site->timed > 0;
+    *low = some ? bucket_of(site->min_ns) : 0;
+    *high = some ? bucket_of(site->max_ns) + 1 : 0;
+}
+
 /* Holds the GIL throughout, so a site's counters fit together. */
 static PyObject *
 native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
@@ -193,10 +202,11 @@ native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
         site_read(site, (char *)counters.buf + i * COUNTERS * 8);
         if (take_peaks)
             site_take_peak(site);
-        if (site->histogram != NULL && site->timed > 0) {
-            uint32_t first = bucket_of(site->min_ns), last = bucket_of(site->max_ns);
+        uint32_t first, last;
+        touched_buckets(site, &first, &last);
+        if (last > 0) {
             low = first < low ? first : low;
-            high = last + 1 > high ? last + 1 : high;
+            high = last > high ? last : high;
         }
     }
     if (high == 0)
@@ -213,6 +223,74 @@ native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 done:
     PyBuffer_Release(&histograms);
     PyBuffer_Release(&counters);
+    Py_DECREF(fast);
+    return result;
+}
+
+/* advance(sites, counters, last) -> bytearray of (row, bucket, count), three u32 each.
+
+   What was counted since the last reading, bucket by bucket: of a site's hundreds of buckets a few dozen have
+   counts, and of a thousand sites' matrix of them almost all would be zeros. `last` (u32, [n, BUCKETS]) holds what
+   was read last, modulo 2^32, and is brought up to date; `counters` (u64, [n, len(COUNTERS)]) is written, and the
+   peaks of calls in flight begin anew. Holds the GIL throughout, so all of it fits together. */
+static PyObject *
+native_advance(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *sites, *counters_object, *last_object;
+    if (!PyArg_ParseTuple(args, "OOO:advance", &sites, &counters_object, &last_object))
+        return NULL;
+    PyObject *fast = PySequence_Fast(sites, "sites must be a sequence of Site");
+    if (fast == NULL)
+        return NULL;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(fast);
+    Py_buffer counters, last;
+    PyObject *result = NULL;
+    if (get_block(counters_object, &counters, count * COUNTERS * 8, "counters") < 0)
+        goto no_counters;
+    if (get_block(last_object, &last, count * BUCKETS * 4, "last") < 0)
+        goto no_last;
+    size_t changed = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PySequence_Fast_GET_ITEM(fast, i);
+        if (!Py_IS_TYPE(item, Site_Type)) {
+            raise_error("OptionTypeError", "advance() got %R: must be a Site of the native core", item);
+            goto done;
+        }
+        const Site *site = (Site *)item;
+        const uint32_t *before = (uint32_t *)last.buf + i * BUCKETS;
+        uint32_t low, high;
+        touched_buckets(site, &low, &high);
+        for (uint32_t bucket = low; bucket < high; bucket++)
+            changed += (uint32_t)site->histogram[bucket] != before[bucket];
+    }
+    result = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(changed * 12));
+    if (result == NULL)
+        goto done;
+    uint32_t *out = (uint32_t *)PyByteArray_AS_STRING(result);
+    uint32_t *end = out + 3 * changed;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Site *site = (Site *)PySequence_Fast_GET_ITEM(fast, i);
+        uint32_t *before = (uint32_t *)last.buf + i * BUCKETS;
+        uint32_t low, high;
+        site_read(site, (uint64_t *)counters.buf + i * COUNTERS);
+        site_take_peak(site);
+        touched_buckets(site, &low, &high);
+        for (uint32_t bucket = low; bucket < high && out < end; bucket++) {
+            uint32_t now = (uint32_t)GET(site->histogram[bucket]);
+            if (now != before[bucket]) {
+                *out++ = (uint32_t)i;
+                *out++ = bucket;
+                *out++ = now - before[bucket];
+                before[bucket] = now;
+            }
+        }
+    }
+    memset(out, 0, (size_t)(end - out) * 4); /* only where another thread cleared a site in between */
+done:
+    PyBuffer_Release(&last);
+no_last:
+    PyBuffer_Release(&counters);
+no_counters:
     Py_DECREF(fast);
     return result;
 }
@@ -314,6 +392,7 @@ static PyMethodDef native_methods[] = {
     {"calibrate", native_calibrate, METH_NOARGS, NULL},
     {"clock", native_clock, METH_NOARGS, NULL},
     {"collect", (PyCFunction)(void (*)(void))native_collect, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"advance", native_advance, METH_VARARGS, NULL},
     {"bucket_index", native_bucket_index, METH_O, NULL},
     {"sampling_cost", native_sampling_cost, METH_NOARGS, NULL},
     {"on_gc", native_on_gc, METH_VARARGS, NULL},

@@ -87,6 +87,7 @@ __all__ = [
     "Ring",
     "Site",
     "_rebuild",
+    "advance",
     "after_fork",
     "bucket_index",
     "calibrate",
@@ -325,8 +326,8 @@ def collect(
     Returns (low, high): all counts lie in the buckets from low up to high, and only those columns are
     written.
     """
-    numbers = _as_u64(counters, len(sites) * len(COUNTERS), "counters")
-    rows = _as_u64(histograms, len(sites) * BUCKETS, "histograms")
+    numbers = _as_words(counters, "Q", len(sites) * len(COUNTERS), "counters")
+    rows = _as_words(histograms, "Q", len(sites) * BUCKETS, "histograms")
     touched = []
     low, high = BUCKETS, 0
     for index, site in enumerate(sites):
@@ -351,8 +352,38 @@ def collect(
     return low, high
 
 
-def _as_u64(buffer: Any, length: int, what: str) -> memoryview:
-    flat = memoryview(buffer).cast("B").cast("Q")
+def advance(sites: Sequence[Site], counters: Any, last: Any) -> bytearray:
+    """What was counted since the last reading: (row, bucket, count), three u32 each, where there is any.
+
+    `last` (u32 [n, BUCKETS]) holds what was read last, modulo 2**32, and is brought up to date; the counters
+    (u64 [n, len(COUNTERS)]) are written, and the peaks of calls in flight begin anew.
+    """
+    numbers = _as_words(counters, "Q", len(sites) * len(COUNTERS), "counters")
+    before = _as_words(last, "I", len(sites) * BUCKETS, "last")
+    out = array.array("I")
+    for index, site in enumerate(sites):
+        if not isinstance(site, Site):
+            raise OptionTypeError(f"advance() got {site!r}: must be a Site of the Python core")
+        start = index * len(COUNTERS)
+        numbers[start : start + len(COUNTERS)] = array.array("Q", site.read())
+        site.take_peak()
+        for bucket, total in sorted(site.touched()):
+            now = total & 0xFFFF_FFFF
+            place = index * BUCKETS + bucket
+            if now != before[place]:
+                out.extend((index, bucket, (now - before[place]) & 0xFFFF_FFFF))
+                before[place] = now
+    return bytearray(out.tobytes())
+
+
+def _as_words(buffer: Any, kind: str, length: int, what: str) -> memoryview:
+    """The buffer as unsigned integers, "Q" of 8 bytes or "I" of 4."""
+    view = memoryview(buffer)
+    if view.nbytes == 0:  # no rows: what has a zero in its shape cannot be cast
+        view = memoryview(bytearray())
+    flat = view.cast("B").cast(kind)  # type: ignore[call-overload]
     if flat.readonly or len(flat) < length:
-        raise OptionError(f"{what}: needs a writable buffer of {length} u64, got {len(flat)}")
-    return flat
+        raise OptionError(
+            f"{what}: needs a writable buffer of {length} u{8 * flat.itemsize}, got {len(flat)}"
+        )
+    return flat  # type: ignore[no-any-return]

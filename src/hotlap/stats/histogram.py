@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["RELATIVE_ERROR", "means_and_deviations", "quantiles", "representatives", "upper_bounds"]
+__all__ = ["RELATIVE_ERROR", "Filled", "quantiles", "representatives", "upper_bounds"]
 
 _BASE = 2.0 ** (1.0 / 32.0)
 RELATIVE_ERROR = (_BASE - 1.0) / (_BASE + 1.0)
@@ -45,37 +45,77 @@ def representatives() -> Floats:
     return values
 
 
+class Filled:
+    """The buckets with counts of many histograms, a few dozen of some hundreds each.
+
+    `rows`, `buckets` and `counts` have shape (m,), in ascending order of row and bucket; the histograms are
+    the rows 0 .. size.
+    """
+
+    __slots__ = ("_cumulated", "_ends", "_rows", "_starts", "_values", "_weights", "totals")
+
+    def __init__(
+        self,
+        rows: NDArray[np.integer],
+        buckets: NDArray[np.integer],
+        counts: NDArray[np.unsignedinteger],
+        size: int,
+    ) -> None:
+        self._rows = rows.astype(np.intp)
+        self._values = representatives()[buckets]
+        self._weights = counts
+        self._cumulated = np.cumsum(self._weights, dtype=np.uint64)
+        self._ends = np.searchsorted(self._rows, np.arange(size), "right")
+        self._starts = np.searchsorted(self._rows, np.arange(size), "left")
+        before = np.concatenate((np.zeros(1, np.uint64), self._cumulated))
+        self.totals = before[self._ends] - before[self._starts]  # of each row
+
+    @classmethod
+    def of(cls, counts: NDArray[np.unsignedinteger], low: int = 0) -> Filled:
+        """From whole histograms: `counts` has shape (rows, width), the buckets low .. low+width."""
+        rows, buckets = np.nonzero(counts)
+        return cls(rows, buckets + low, counts[rows, buckets], len(counts))
+
+    def quantiles(self, wanted: Sequence[float]) -> Floats:
+        """The quantiles of each row, (rows, len(wanted)) in seconds, within 1.08 %; NaN for an empty row.
+
+        The q-quantile is the value of rank ceil(q*N): the inverse of the empirical distribution function,
+        definition 1 of Hyndman and Fan (1996).
+        """
+        result = np.full((len(self.totals), len(wanted)), np.nan)
+        some = np.flatnonzero(self.totals)
+        if len(some) == 0:
+            return result
+        totals = self.totals[some][:, None]
+        # The product is rounded before ceil: 0.99 * 100 is 99.00000000000001 in floating point.
+        ranks = np.ceil(np.round(np.asarray(wanted) * totals, 9)).clip(1, totals).astype(np.uint64)
+        # One sorted array for all rows: a rank is looked up beyond what the rows before it add up to.
+        before = self._cumulated[self._ends[some] - 1][:, None] - totals
+        result[some] = self._values[np.searchsorted(self._cumulated, before + ranks)]
+        return result
+
+    def extremes(self) -> tuple[Floats, Floats]:
+        """What stands for the first and the last bucket of each row, in seconds; NaN for an empty row."""
+        low, high = np.full(len(self.totals), np.nan), np.full(len(self.totals), np.nan)
+        some = np.flatnonzero(self.totals)
+        low[some] = self._values[self._starts[some]]
+        high[some] = self._values[self._ends[some] - 1]
+        return low, high
+
+    def means_and_deviations(self) -> tuple[Floats, Floats]:
+        """Mean and standard deviation (of the population) of each row, in seconds; NaN for an empty row.
+
+        From the buckets: the mean within 1.08 %; recorded sums give it exactly.
+        """
+        rows = len(self.totals)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = np.bincount(self._rows, self._weights * self._values, rows) / self.totals
+            # Around the mean: the difference of two sums of squares would cancel in a narrow distribution.
+            apart = self._values - means[self._rows]
+            variances = np.bincount(self._rows, self._weights * apart * apart, rows) / self.totals
+        return means, np.sqrt(variances)
+
+
 def quantiles(counts: NDArray[np.unsignedinteger], wanted: Sequence[float], low: int = 0) -> Floats:
-    """Quantiles of the rows of `counts` (shape (n, width), buckets low .. low+width); shape (n, len(wanted)).
-
-    The q-quantile is the value of rank ceil(q*N) (inverse of the empirical distribution function,
-    definition 1 of Hyndman and Fan 1996), within 1.08 %. NaN for an empty row.
-    """
-    rows, width = counts.shape
-    if counts.size == 0:
-        return np.full((rows, len(wanted)), np.nan)
-    # One sorted array for all rows: a rank is looked up beyond what the rows before it add up to.
-    cumulated = np.cumsum(counts, dtype=np.uint64)
-    ends = cumulated[width - 1 :: width]
-    starts = np.concatenate(([np.uint64(0)], ends[:-1]))
-    totals = (ends - starts)[:, None]
-    # The product is rounded before ceil: 0.99 * 100 is 99.00000000000001 in floating point.
-    ranks = np.ceil(np.round(np.asarray(wanted) * totals, 9)).clip(1, totals.clip(1)).astype(np.uint64)
-    index = np.searchsorted(cumulated, starts[:, None] + ranks) - width * np.arange(rows)[:, None]
-    values = representatives()[low : low + width]
-    return np.where(totals > 0, values[index.clip(0, width - 1)], np.nan)
-
-
-def means_and_deviations(counts: NDArray[np.unsignedinteger], low: int = 0) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (of the population) of each row, in seconds; NaN for an empty row.
-
-    From the buckets: the mean within 1.08 %; recorded sums give it exactly.
-    """
-    values = representatives()[low : low + counts.shape[1]]
-    weights = counts.astype(np.float64)
-    totals = weights.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # Not `@`: it may start threads of its own in the process that is watched.
-        means = np.einsum("ij,j->i", weights, values) / totals
-        squares = np.einsum("ij,j->i", weights, values * values) / totals
-    return means, np.sqrt(np.maximum(squares - means * means, 0.0))
+    """The quantiles of the rows of `counts`, whole histograms: see Filled."""
+    return Filled.of(counts, low).quantiles(wanted)

@@ -18,7 +18,7 @@ from .. import sites as registry
 from ..model import Exemplar, Metric, Stats
 from ..options import SiteOptions
 from ..window import SLOWEST
-from .histogram import RELATIVE_ERROR, means_and_deviations, quantiles, representatives
+from .histogram import RELATIVE_ERROR, Filled
 from .relation import distinct, exponent, rank_correlation, relative_slope
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["QUANTILES", "summarise", "window_quantiles"]
+__all__ = ["QUANTILES", "fill", "summarise"]
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 _MB_PER_PAGE = os.sysconf("SC_PAGE_SIZE") / 1e6 if hasattr(os, "sysconf") else 4096 / 1e6
@@ -39,22 +39,23 @@ _ENOUGH = 2000  # more samples add nothing to it
 _DEFAULT = SiteOptions()
 
 
-def window_quantiles(window: Window) -> Floats:
-    """p50, p90, p95, p99, p99.9 in seconds, (rows, 5); NaN where nothing was timed."""
-    return quantiles(window.histogram, QUANTILES, window.low)
+def fill(window: Window) -> Filled:
+    """The histograms of the window's rows."""
+    rows, buckets, counts = window.buckets.T
+    return Filled(rows, buckets, counts, len(window.sites))
 
 
 def summarise(
     window: Window,
-    times: Floats | None = None,
+    filled: Filled | None = None,
     slo_for: Callable[[str, float | None], float | None] | None = None,
     counting: frozenset[int] = frozenset(),
 ) -> list[Stats]:
-    """One Stats for each row of the window, in its order. `times` are the window_quantiles, if known."""
-    if times is None:
-        times = window_quantiles(window)
+    """One Stats for each row of the window, in its order. `filled` are its histograms, if known."""
+    if filled is None:
+        filled = fill(window)
     columns = _described(window, slo_for, counting)
-    columns.update(_exact(window, times))
+    columns.update(_exact(window, filled))
     columns.update(_sampled(window))
     return Stats.rows(columns)
 
@@ -95,7 +96,7 @@ def _or_none(column: Floats) -> list[float | None]:
     return values
 
 
-def _exact(window: Window, times: Floats) -> dict[str, list[Any]]:
+def _exact(window: Window, filled: Filled) -> dict[str, list[Any]]:
     calls = window.column("calls").astype(np.float64)
     timed = window.column("timed").astype(np.float64)
     errors = window.column("errors").astype(np.float64)
@@ -105,10 +106,11 @@ def _exact(window: Window, times: Floats) -> dict[str, list[Any]]:
     with np.errstate(invalid="ignore", divide="ignore"):
         error_rate = errors / calls
         mean = total_s / timed
-        _, std = means_and_deviations(window.histogram, window.low)
+        _, std = filled.means_and_deviations()
         run_s = np.where(is_flow, run / timed, np.nan)
         suspensions = np.where(is_flow, window.column("suspensions") / timed, np.nan)
-    low, high = _extremes(window)
+    times = filled.quantiles(QUANTILES)
+    low, high = _extremes(window, filled)
     not_timed = timed == 0
     total_s[not_timed] = np.nan
     std[not_timed] = np.nan
@@ -143,26 +145,17 @@ def _exact(window: Window, times: Floats) -> dict[str, list[Any]]:
     return exact
 
 
-def _extremes(window: Window) -> tuple[Floats, Floats]:
+def _extremes(window: Window, filled: Filled) -> tuple[Floats, Floats]:
     """Shortest and longest call of the window, from the outermost buckets: within 1.08 %.
 
     Never beyond the exact extremes of the site's whole life.
     """
-    counts = window.histogram
-    if counts.size == 0:
-        nothing = np.full(len(window.sites), np.nan)
-        return nothing, nothing.copy()
-    filled = counts > 0
-    values = representatives()[window.low : window.low + counts.shape[1]]
-    some = filled.any(axis=1)
-    low = values[filled.argmax(axis=1)]
-    high = values[counts.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)]
+    low, high = filled.extremes()
     life_low, life_high = window.column("min_ns") / 1e9, window.column("max_ns") / 1e9
     low, high = np.clip(low, life_low, life_high), np.clip(high, life_low, life_high)
     # The slowest call has mostly left a record, which is exact: the one that lies in the outermost bucket.
     near = window.longest_ns / 1e9 >= high * (1 - 2 * RELATIVE_ERROR)
-    high = np.where(near, window.longest_ns / 1e9, high)
-    return np.where(some, low, np.nan), np.where(some, high, np.nan)
+    return low, np.where(near, window.longest_ns / 1e9, high)
 
 
 def _sampled(window: Window) -> dict[str, list[Any]]:
