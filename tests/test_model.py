@@ -11,6 +11,7 @@ from hotlap.errors import HotlapError, OptionError, OptionTypeError
 from hotlap.model import (
     BenchmarkResult,
     BenchmarkType,
+    Context,
     Finding,
     Metric,
     Report,
@@ -145,19 +146,20 @@ def test_verdicts_are_worked_out_when_they_are_read() -> None:
     fine = Verdict("time.slow", None, "within limits: {}", True, (1,))
     bad = Finding(rule="time.tail", topic="time", site="a", severity=80.0, summary="s", advice="a")
 
-    def judge() -> tuple[Verdict, ...]:
-        asked.append(1)
+    def judge(stats: Stats, context: Context) -> tuple[Verdict, ...]:
+        asked.append(stats.site)
         return fine, Verdict("time.tail", bad)
 
-    verdicts = Verdicts((bad,), judge)
-    report = Report(Stats(site="a"), Score(None, None), verdicts)
+    stats, context = Stats(site="a"), Context()
+    verdicts = Verdicts((bad,), judge, stats, context)
+    report = Report(stats, Score(None, None), verdicts)
     assert report.findings == (bad,)
     assert asked == []
     assert len(verdicts) == 2
     assert verdicts[0] is fine
     assert verdicts[:1] == (fine,)
     assert verdicts == (fine, Verdict("time.tail", bad))
-    assert verdicts == Verdicts((bad,), judge)
+    assert verdicts == Verdicts((bad,), judge, stats, context)
     assert verdicts != 1
     assert "within limits: 1" in repr(verdicts)
-    assert asked == [1, 1]  # once each
+    assert asked == ["a", "a"]  # once each

@@ -1,5 +1,5 @@
-"""What is special to the native core: its types seen from Python, references, fork and interpreters, and misuse
-that must end in an exception and never in a crash.
+"""What is special to the native core: its types seen from Python, references, fork and interpreters,
+and misuse that must end in an exception and never in a crash.
 """
 
 from __future__ import annotations
@@ -807,9 +807,7 @@ class TestProcess:
         )
 
     def test_recursion(self) -> None:
-        """A raised recursion limit ends in RecursionError, in the main thread and on small stacks, for all that is
-        measured.
-        """
+        """A raised recursion limit ends in RecursionError, in the main thread and on small stacks."""
         run(
             """
             import sys, threading

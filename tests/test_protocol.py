@@ -1,5 +1,5 @@
-"""Measured coroutines, generators and async generators against unmeasured twins: random sequences of next, send,
-throw and close must give the same values and exceptions, and leave the originals in the same state.
+"""Measured coroutines, generators and async generators against unmeasured twins: random sequences of next,
+send, throw and close must give the same values and exceptions, and leave the originals in the same state.
 
 A script says what a body does at each of its suspensions, a plan what its caller does. Only the bodies' own
 behaviour and the caller's actions are random, so a difference is always the stand-in's.
@@ -61,8 +61,8 @@ step = st.one_of(
 script = st.lists(step, max_size=6)
 SENT = [None, None, None, 1]
 if core.NAME == "python":
-    # Its stand-ins have a generator of their own around the original. What ignores GeneratorExit is closed once
-    # more by that, and a first value other than None is refused by it, so the original does not come to refuse it.
+    # Its stand-ins have a generator of their own around the original. What ignores GeneratorExit is closed
+    # once more by that, and a first value other than None is refused by it, not by the original.
     script = script.filter(lambda steps: all(kind != "swallow" for kind, _ in steps[:-1]))
     SENT = [None]
 action = st.one_of(

@@ -322,16 +322,22 @@ class Verdicts(Sequence[Verdict]):
     read, and to make and keep them all would cost more than the rules do.
     """
 
-    __slots__ = ("_judge", "_made", "findings")
+    __slots__ = ("_context", "_judge", "_made", "_stats", "findings")
 
-    def __init__(self, findings: tuple[Finding, ...], judge: Callable[[], tuple[Verdict, ...]]) -> None:
+    def __init__(
+        self,
+        findings: tuple[Finding, ...],
+        judge: Callable[[Stats, Context], Sequence[Verdict]],
+        stats: Stats,
+        context: Context,
+    ) -> None:
         self.findings = findings
-        self._judge = judge
+        self._judge, self._stats, self._context = judge, stats, context
         self._made: tuple[Verdict, ...] | None = None
 
     def _all(self) -> tuple[Verdict, ...]:
         if self._made is None:
-            self._made = self._judge()
+            self._made = tuple(self._judge(self._stats, self._context))
         return self._made
 
     @overload

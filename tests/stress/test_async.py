@@ -1,4 +1,4 @@
-"""Event loops: trees of tasks that wait, fail, are cancelled or time out, over each loop that is installed."""
+"""Event loops: trees of tasks that wait, fail, are cancelled or time out, over each installed loop."""
 
 from __future__ import annotations
 

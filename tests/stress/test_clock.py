@@ -32,7 +32,7 @@ def test_drift() -> None:
 
 
 def test_never_backwards() -> None:
-    """One thread calibrates all the time; what others read never falls, in a thread or from one to another."""
+    """One thread calibrates all the time; what others read never falls, in a thread or between two."""
     latest = [0]
     falls: list[tuple[int, int]] = []
     lock = threading.Lock()

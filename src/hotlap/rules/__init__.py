@@ -109,7 +109,7 @@ _Check = Callable[[Stats, Context, Limits], Verdict]
 class Rules:
     """The rules in force and their limits: immutable. Raises OptionError for unknown ids and bad limits."""
 
-    __slots__ = ("_off", "_process", "_site", "limits", "rules")
+    __slots__ = ("_later", "_off", "_process", "_site", "limits", "rules")
 
     def __init__(
         self,
@@ -143,6 +143,7 @@ class Rules:
             check = rule.check if reason is None else Verdict(rule.id, None, f"not judged: {reason}", False)
             plans[rule.scope].append((rule.id, check, self.limits[rule.id]))
         self._site, self._process = tuple(plans["site"]), tuple(plans["process"])
+        self._later = self._verdicts  # one bound method for the verdicts of all sites
 
     @property
     def off(self) -> Mapping[str, str]:
@@ -175,8 +176,10 @@ class Rules:
             else:
                 if finding is not None:
                     findings.append(finding)
-        verdicts = Verdicts(tuple(findings), lambda: tuple(_judge(self._site, stats, context).verdicts))
-        return Judgement(verdicts, failed)
+        return Judgement(Verdicts(tuple(findings), self._later, stats, context), failed)
+
+    def _verdicts(self, stats: Stats, context: Context) -> Sequence[Verdict]:
+        return self.judge(stats, context).verdicts
 
     def judge_process(self, context: Context, window_s: float = 0.0) -> Judgement:
         """What each rule for the process says; its findings belong to the site PROCESS_SITE."""

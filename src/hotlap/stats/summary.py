@@ -70,15 +70,16 @@ def _described(
     options = [getattr(site.info, "options", _DEFAULT) for site in sites]
     names = [site.name for site in sites]
     slos = [one.slo_s for one in options]
+    nothing: dict[str, Any] = {}  # one for all: a thousand empty dicts are work for the garbage collector
     return {
         "site": names,
         "type": [one.type for one in options],
         "location": [getattr(site.info, "location", None) for site in sites],
-        "tags": [dict(one.tags) for one in options],
+        "tags": [dict(one.tags) if one.tags else nothing for one in options],
         "slo_s": slos if slo_for is None else list(map(slo_for, names, slos)),
         "started_at": [window.started_at] * count,
         "window_s": [window.seconds] * count,
-        "metrics": [_metrics(given) if given else {} for given in window.metrics],
+        "metrics": [_metrics(given) if given else nothing for given in window.metrics],
         "counting": [site.id in counting for site in sites],
     }
 
@@ -225,7 +226,8 @@ def _relate(window: Window, made: dict[str, list[Any]]) -> None:
 
 def _parents(window: Window) -> list[dict[str, float]]:
     """Share of each site's calls that were made in each parent site."""
-    result: list[dict[str, float]] = [{} for _ in window.sites]
+    nothing: dict[str, float] = {}
+    result = [nothing] * len(window.sites)
     parents = window.records["parent"]
     known = (parents != core.NO_PARENT) & (window.rows >= 0)
     if not known.any():
@@ -239,6 +241,8 @@ def _parents(window: Window) -> list[dict[str, float]]:
     names = {site.id: site.name for site in list(registry.sites.values())}
     for pair, share in zip(pairs.tolist(), sums.tolist(), strict=True):
         row = pair >> 32
+        if result[row] is nothing:
+            result[row] = {}
         result[row][names.get(pair & 0xFFFF_FFFF, "?")] = share / float(totals[row])
     return result
 
