@@ -62,7 +62,7 @@ def test_sampling_reaches_the_wanted_rate(clock: FakeClock) -> None:
         samples.append(stats.samples)
     for found in (samples[1], samples[2], samples[4]):
         assert abs(found - 200) < 5 * math.sqrt(200)
-    # At first everything up to the quota of 2 * 20/s * 10 s, then half the chance for each further 200 samples.
+    # At first everything up to the quota of 2 * 20/s * 10 s, then half the chance for each further 200.
     assert samples[0] == pytest.approx(400 + 200 * math.log2(1 + (10_000 - 400) / 400), rel=0.1)
     assert samples[3] < 200
 
