@@ -425,6 +425,8 @@ class TestDemo:
     def test_shows_sites_findings_and_cost_and_saves_the_reports(self, run: Run, tmp_path: Path) -> None:
         """Plain lines where there is no terminal; the saved file is what `hotlap rules` reads."""
         path = tmp_path / "demo.json"
+        hotlap.start(sinks=[])
+        hotlap.stop()  # what other tests called is not in the demo's first window
         code, out, err = run("demo", "--seconds", "2", "--save", str(path))
         assert (code, err) == (0, "")
         for part in (

@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 import wrapt
-from tests.conftest import counts
 
+from conftest import counts
 from hotlap import core
 from hotlap.errors import HotlapError, OptionError, OptionTypeError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import counts
 
+from conftest import counts
 from hotlap import core
 
 greenlet = pytest.importorskip("greenlet")

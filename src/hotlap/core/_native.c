@@ -1,5 +1,7 @@
 /* hotlap's native core: the module itself. Each noun has its header in native/; they build on one another in the
-   order base, clock, histogram, ring, site, sample, call, flow, probe, block. _python.py is the twin of all of it. */
+   order base, clock, histogram, ring, site, sample, call, flow, async_generator, probe, block. _python.py is the twin
+   of all of it. */
+#include "native/async_generator.h"
 #include "native/block.h"
 #include "native/probe.h"
 
@@ -239,10 +241,10 @@ native_advance(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *sites, *counters_object, *last_object;
     if (!PyArg_ParseTuple(args, "OOO:advance", &sites, &counters_object, &last_object))
         return NULL;
-    PyObject *fast = PySequence_Fast(sites, "sites must be a sequence of Site");
+    PyObject *fast = PySequence_Tuple(sites); /* of our own: a list may shrink while its buffers are asked for */
     if (fast == NULL)
         return NULL;
-    Py_ssize_t count = PySequence_Fast_GET_SIZE(fast);
+    Py_ssize_t count = PyTuple_GET_SIZE(fast);
     Py_buffer counters, last;
     PyObject *result = NULL;
     if (get_block(counters_object, &counters, count * COUNTERS * 8, "counters") < 0)
@@ -250,8 +252,12 @@ native_advance(PyObject *Py_UNUSED(module), PyObject *args)
     if (get_block(last_object, &last, count * BUCKETS * 4, "last") < 0)
         goto no_last;
     size_t changed = 0;
+    if ((uintptr_t)last.buf % sizeof(uint32_t) != 0) {
+        raise_error("OptionError", "last lies at address %p: must be aligned as u32 are", last.buf);
+        goto done;
+    }
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PySequence_Fast_GET_ITEM(fast, i);
+        PyObject *item = PyTuple_GET_ITEM(fast, i);
         if (!Py_IS_TYPE(item, Site_Type)) {
             raise_error("OptionTypeError", "advance() got %R: must be a Site of the native core", item);
             goto done;
@@ -269,10 +275,10 @@ native_advance(PyObject *Py_UNUSED(module), PyObject *args)
     uint32_t *out = (uint32_t *)PyByteArray_AS_STRING(result);
     uint32_t *end = out + 3 * changed;
     for (Py_ssize_t i = 0; i < count; i++) {
-        Site *site = (Site *)PySequence_Fast_GET_ITEM(fast, i);
+        Site *site = (Site *)PyTuple_GET_ITEM(fast, i);
         uint32_t *before = (uint32_t *)last.buf + i * BUCKETS;
         uint32_t low, high;
-        site_read(site, (uint64_t *)counters.buf + i * COUNTERS);
+        site_read(site, (char *)counters.buf + i * COUNTERS * 8);
         site_take_peak(site);
         touched_buckets(site, &low, &high);
         for (uint32_t bucket = low; bucket < high && out < end; bucket++) {

@@ -10,7 +10,7 @@ from hotlap import core
 SECONDS = 30
 
 
-def test_drift() -> None:
+def test_error_is_bounded() -> None:
     """Calibrated every quarter of a second, as unevenly as a busy machine does it: the error is bounded."""
     errors = []
     until = time.monotonic() + SECONDS
