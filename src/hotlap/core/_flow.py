@@ -256,6 +256,7 @@ class AsyncGenerator(_StandIn):
         "_state",
         "_suspensions",
         "_tally",
+        "_throwing",
         "_timed",
         "_top",
         "_wall",
@@ -266,7 +267,7 @@ class AsyncGenerator(_StandIn):
         self._site = site
         self._sample = sample
         self._state = _NEW
-        self._running = False
+        self._running = self._throwing = False
         self._begin = self._wall = self._run = self._longest = self._suspensions = self._children = 0
         self._top: Any = site.tally
 
@@ -380,21 +381,29 @@ def _drive_step(inner: Any, flow: AsyncGenerator, closing: bool) -> _Steps:
         flow._suspensions += 1
         try:
             value = yield item
-        except GeneratorExit:
-            inner.close()
-            raise
         except BaseException as error:
+            if type(error) is GeneratorExit and not flow._throwing:  # closed or dropped: not thrown into it
+                inner.close()
+                raise
             thrown = error
 
 
 class AsyncStep(_Awaited):
     """Stands in for the awaitable of one asend(), athrow() or aclose()."""
 
-    __slots__ = ()
+    __slots__ = ("_flow",)
 
     def __init__(self, inner: Any, flow: AsyncGenerator, closing: bool) -> None:
         self.__wrapped__ = inner
+        self._flow = flow
         self._gen = self._fresh = _drive_step(inner, flow, closing)
+
+    def throw(self, *error: Any) -> Any:
+        self._flow._throwing = True
+        try:
+            return super().throw(*error)
+        finally:
+            self._flow._throwing = False
 
     def __iter__(self) -> Any:
         return self
