@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from types import TracebackType
 from typing import Any
 
@@ -81,6 +82,9 @@ def _leave(block: Block, error: BaseException | None) -> None:
         leave_record(block.site, tally, sample, below, block.begin, wall, own, wall, wall, 0, flags)
 
 
+shared_lock = threading.RLock()  # entries of an object that is entered several times at once
+
+
 class Measurement:
     """Measures a block of code as the site `name`: `with measure("rerank", size=len(docs)) as m:
     m.record(rows=17)`.
@@ -144,12 +148,11 @@ class Measurement:
         else:
             block = Block()
             block.tally, block.scope, block.task = None, scope_now(), current_task()
-        if self._block is None:
+        if self._block is None and self._more is None:
             self._block = block
-        elif self._more is None:
-            self._more = [block]
         else:
-            self._more.append(block)
+            with shared_lock:
+                self._more = [*(self._more or ()), block]
         return self
 
     def __exit__(
@@ -158,28 +161,24 @@ class Measurement:
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        block = self._block
-        if self._more:
-            block = self._pick()
-        elif block is None:
-            raise HotlapError(f"measure({self._site.name!r}): exited more often than entered")
+        if self._more is None:  # only ever entered once at a time
+            block, self._block = self._block, None
         else:
-            self._block = None
+            with shared_lock:
+                block = self._pick()
+        if block is None:
+            raise HotlapError(f"measure({self._site.name!r}): exited more often than entered")
         _leave(block, error)
 
-    def _pick(self) -> Block:
-        """Of several open entries, the last one of this thread and task."""
-        more = self._more or []
+    def _pick(self) -> Block | None:
+        """Of several open entries the last one of this thread and task; without one, the last of all."""
         scope, task = scope_now(), current_task()
-        for block in reversed(more):
-            if block.scope is scope and block.task is task:
-                more.remove(block)
-                return block
-        first = self._block
-        if first is not None and first.scope is scope and first.task is task:
-            self._block = more.pop(0)
-            return first
-        return more.pop()
+        entries = [*filter(None, (self._block,)), *(self._more or ())]
+        mine = [block for block in entries if block.scope is scope and block.task is task]
+        block = (mine or entries or [None])[-1]
+        self._block = None
+        self._more = [entry for entry in entries if entry is not block]
+        return block
 
     async def __aenter__(self) -> Measurement:
         return self.__enter__()

@@ -21,7 +21,7 @@ from typing import Any
 import wrapt
 
 from ..errors import OptionError, OptionTypeError
-from . import _site
+from . import _block, _site
 from ._base import REAL_CLOCK, scope_now, state
 from ._block import Measurement
 from ._call import call_for
@@ -266,6 +266,7 @@ def seed(number: int) -> None:
 
 def after_fork() -> None:
     """In the child: counters and ring are empty, and calls that began before the fork do not count."""
+    _block.shared_lock = threading.RLock()
     _site.fold_lock = threading.RLock()
     _site.count_lock = threading.Lock()
     scope_now().thread = threading.get_native_id()
