@@ -174,8 +174,8 @@ class Measurement:
         """Of several open entries the last one of this thread and task; without one, the last of all."""
         scope, task = scope_now(), current_task()
         entries = [*filter(None, (self._block,)), *(self._more or ())]
-        mine = [block for block in entries if block.scope is scope and block.task is task]
-        block = (mine or entries or [None])[-1]
+        mine = [entry for entry in entries if entry.scope is scope and entry.task is task]
+        block: Block | None = mine[-1] if mine else entries[-1] if entries else None
         self._block = None
         self._more = [entry for entry in entries if entry is not block]
         return block
