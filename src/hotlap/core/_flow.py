@@ -382,9 +382,8 @@ def _drive_step(inner: Any, flow: AsyncGenerator, closing: bool) -> _Steps:
         try:
             value = yield item
         except BaseException as error:
-            if type(error) is GeneratorExit and not flow._throwing:  # closed or dropped: not thrown into it
-                inner.close()
-                raise
+            if type(error) is GeneratorExit and not flow._throwing:
+                raise  # closed, and then so is the original; or dropped, and then that is dropped, too
             thrown = error
 
 
@@ -397,6 +396,9 @@ class AsyncStep(_Awaited):
         self.__wrapped__ = inner
         self._flow = flow
         self._gen = self._fresh = _drive_step(inner, flow, closing)
+
+    def __await__(self) -> Any:
+        return self  # not the driver: who closes that may as well have dropped it
 
     def throw(self, *error: Any) -> Any:
         self._flow._throwing = True
