@@ -198,10 +198,10 @@ class _Awaited(_StandIn):
             return self.__wrapped__.throw(*error)
         return self._gen.throw(*error)
 
-    def close(self) -> None:
-        if not self._is_new():
-            self._gen.close()
+    def close(self) -> Any:
+        value = None if self._is_new() else self._gen.close()  # from 3.13 on what it returned then
         self.__wrapped__.close()
+        return value
 
 
 class Coroutine(_Awaited):
@@ -234,9 +234,10 @@ class Generator(_StandIn):
             return self.__wrapped__.throw(*error)
         return self._gen.throw(*error)
 
-    def close(self) -> None:
-        self._gen.close()
+    def close(self) -> Any:
+        value = self._gen.close()  # from 3.13 on what it returned then
         self.__wrapped__.close()
+        return value
 
 
 _NEW, _OPEN, _DONE = range(3)
