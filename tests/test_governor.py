@@ -339,9 +339,9 @@ def test_the_cost_of_a_call_is_measured_once() -> None:
 
 
 def test_the_aggregators_own_time_counts() -> None:
-    """What it spent shows in the overhead of the window in which that is measured, once."""
+    """What it spent shows in the overhead of the interval in which that is measured, once."""
     with fake_clock() as clock:
-        one = monitor.Monitor(monitor.configuration.load({"sinks": ()}))
+        one = monitor.Monitor(monitor.configuration.load({"sinks": (), "interval": 1.0}))
         one.recorder.cut()
         one.recorder.governor.spend(250_000_000)
         clock.advance(1.0)
@@ -350,3 +350,16 @@ def test_the_aggregators_own_time_counts() -> None:
         clock.advance(1.0)
         one.recorder.governor.measure(one.recorder.cut())
         assert one.recorder.governor.overhead_fraction == pytest.approx(0.0)
+
+
+def test_overhead_is_a_share_of_at_least_an_interval() -> None:
+    """Two flushes a moment apart do not make the cost of a cycle most of the time between them."""
+    with fake_clock() as clock:
+        one = monitor.Monitor(monitor.configuration.load({"sinks": (), "interval": 1.0}))
+        governor = one.recorder.governor
+        one.recorder.cut()
+        for seconds, cost_ns, expected in ((1.0, 10_000_000, 0.01), (0.002, 10_000_000, 0.02 / 1.002)):
+            clock.advance(seconds)
+            governor.spend(cost_ns)
+            governor.measure(one.recorder.cut())
+            assert governor.overhead_fraction == pytest.approx(expected)

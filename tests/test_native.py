@@ -883,8 +883,8 @@ class TestSignals:
         hits = 0
         try:
             while hits < 150:
-                signal.setitimer(signal.ITIMER_REAL, 0.0002)
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0002)
                     while True:
                         outer()
                         list(items(5))

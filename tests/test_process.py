@@ -13,7 +13,7 @@ import pytest
 
 from hotlap import process
 from hotlap.model import Context
-from hotlap.process import Process, process_age_s, theil_sen
+from hotlap.process import Process, theil_sen
 from hotlap.window import SUMS
 
 
@@ -168,10 +168,3 @@ def test_a_process_that_may_not_look_at_itself_says_nothing(monkeypatch: pytest.
     context = look(one)
     assert (context.rss_mb, context.rss_windows, context.rss_growth_mb) == (None, 0, None)
     assert context.cpus == (os.cpu_count() or 1)
-    monkeypatch.setattr(psutil.Process, "create_time", denied)
-    assert process_age_s() == 0.0
-
-
-def test_the_age_of_the_process_is_known() -> None:
-    """More than nothing, and a test run is no day long."""
-    assert 0 < process_age_s() < 86400

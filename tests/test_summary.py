@@ -517,3 +517,33 @@ def test_the_slowest_calls_with_a_trace_are_shown() -> None:
     assert stats.slowest[0].span_id == 8
     assert stats.slowest[0].start_ns_epoch == 5_000 + window.epoch_ns
     assert summarise(idle) == []  # its call belonged to the window before
+
+
+def test_the_mean_lies_between_the_extremes() -> None:
+    """Buckets are good to 1 %, the mean is exact; one call is its own minimum, maximum and median."""
+    with fake_clock() as clock:
+        one = made()
+        try:
+            work, _ = probed(lambda seconds: clock.advance(seconds))
+            for seconds in ([0.1, 0.0303], [0.0301], [0.0301, 0.0301]):
+                for each in seconds:
+                    work(each)
+                (stats,) = summarise(one.recorder.cut())
+                assert stats.min_s <= stats.mean_s <= stats.max_s
+                if len(seconds) == 1:
+                    assert stats.min_s == stats.max_s == stats.p50_s == stats.mean_s == 0.0301
+        finally:
+            one.stop()
+
+
+def test_cpu_time_is_part_of_the_time() -> None:
+    """However few and short the samples, a call does not compute longer than it takes."""
+    one = made()
+    try:
+        work, _ = probed()
+        for _ in range(30):
+            work()
+        (stats,) = summarise(one.recorder.cut())
+        assert 0 <= stats.cpu_s <= stats.mean_s
+    finally:
+        one.stop()

@@ -166,7 +166,7 @@ class Config:
         ),
     )
     report_path: str | None = field(
-        default=None, metadata=_about(readers.path, "file for the last reports when the recorder stops")
+        default=None, metadata=_about(readers.path, "file for the newest reports, written with each cycle")
     )
     log_level: str = field(
         default="info", metadata=_about(readers.choice(_LEVELS), "log events below this level are left out")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,8 @@ class Governor:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.overhead_fraction = 0.0  # of one core, in the last window
+        self.overhead_fraction = 0.0  # of one core, over the last interval
+        self._spent: deque[tuple[float, float]] = deque()  # seconds and cost in ns of the windows in it
         self.scale = 1.0  # of the wanted sampling rates
         self._counting: dict[int, core.Site] = {}  # the sites on counting alone, by id
         self._sampling_before = core.sampling_cost()[1]
@@ -92,6 +94,7 @@ class Governor:
     def forget(self) -> None:
         """After a fork: the child's sites start as they are, its costs at zero."""
         self.overhead_fraction = 0.0
+        self._spent.clear()
         self.scale = 1.0
         self._unmeasured_ns = 0.0
         self._sampling_before = core.sampling_cost()[1]
@@ -153,7 +156,12 @@ class Governor:
         self._sampling_before, before = core.sampling_cost()[1], self._sampling_before
         self._sampling_ns = float(self._sampling_before - before)
         spent = float(self._site_ns(window).sum()) + self._cycle_ns + self._sampling_ns
-        self.overhead_fraction = spent / (window.seconds * 1e9)
+        # Over at least an interval: of the moment between two flushes a cycle's cost is no meaningful share.
+        self._spent.append((window.seconds, spent))
+        while sum(seconds for seconds, _ in self._spent) - self._spent[0][0] >= self.config.interval:
+            self._spent.popleft()
+        whole_s = sum(seconds for seconds, _ in self._spent)
+        self.overhead_fraction = sum(cost for _, cost in self._spent) / (whole_s * 1e9)
 
     def adapt(self, window: Window, times: Floats) -> None:
         """Set sampling, modes and tail limits by what was measured. `times`: p99, p99.9 of the rows in s."""

@@ -23,7 +23,7 @@ from . import core, sinks
 from . import sites as registry
 from .errors import HotlapError
 from .model import Context, Cycle, Report, Score, Stats, TailCall
-from .process import Process, process_age_s
+from .process import Process
 from .recorder import Readings, Recorder
 from .rules import PROCESS_SITE, RuleFailure, Rules
 from .score import Scorer
@@ -58,7 +58,7 @@ class SiteSnapshot:
     min_ns: int | None  # None before the first timed call
     max_ns: int | None
     in_flight: int
-    in_flight_peak: int  # since the last cycle
+    in_flight_peak: int
     quantiles: Mapping[float, float]
 
 
@@ -258,9 +258,7 @@ def _tail_calls(window: Window) -> tuple[TailCall, ...]:
 
 _monitor: Monitor | None = None
 _running = False
-_readings = Readings(
-    start_ns=core.now_ns() - int(process_age_s() * 1e9)
-)  # the first window is as old as the process
+_readings = Readings()
 _options: dict[str, Any] = {}
 _lock = threading.RLock()
 
@@ -358,6 +356,7 @@ def snapshot() -> dict[str, SiteSnapshot]:
         low, high = core.collect(chunk, counters[: len(chunk)], histogram[: len(chunk)])
         times = quantiles(histogram[: len(chunk), low:high], wanted, low)
         for row, site in enumerate(chunk):
+            peak = _readings.peak(begin + row)  # of the windows behind us
             values = dict(zip(core.COUNTERS, counters[row].tolist(), strict=True))
             timed = values["timed"] > 0
             result[site.name] = SiteSnapshot(
@@ -369,7 +368,7 @@ def snapshot() -> dict[str, SiteSnapshot]:
                 min_ns=values["min_ns"] if timed else None,
                 max_ns=values["max_ns"] if timed else None,
                 in_flight=values["in_flight"],
-                in_flight_peak=values["in_flight_peak"],
+                in_flight_peak=max(values["in_flight_peak"], peak),
                 quantiles=dict(zip(wanted, times[row].tolist(), strict=True)) if timed else {},
             )
     return result

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .window import Window
 
-__all__ = ["Process", "process_age_s"]
+__all__ = ["Process"]
 
 _WINDOWS = 60  # how far back memory is looked at
 _TREND_WINDOWS = 8  # fewer carry no trend
@@ -34,14 +34,6 @@ def theil_sen(times: list[float], values: list[float]) -> tuple[float, float]:
     slopes = grown[passed > 0] / passed[passed > 0]
     slope = float(np.median(slopes)) if len(slopes) else 0.0
     return slope, float(np.mean(np.sign(slopes) == np.sign(slope))) if slope else 0.0
-
-
-def process_age_s() -> float:
-    """How long this process has been running; 0 where that cannot be told."""
-    try:
-        return max(time.time() - float(psutil.Process().create_time()), 0.0)
-    except (psutil.Error, OSError):
-        return 0.0
 
 
 class Process:

@@ -30,6 +30,7 @@ __all__ = ["Readings", "Recorder"]
 logger = logging.getLogger("hotlap")
 
 _CALLS = core.COUNTERS.index("calls")
+_PEAK = core.COUNTERS.index("in_flight_peak")
 
 
 def active_trace() -> tuple[int, int, int] | None:
@@ -49,18 +50,32 @@ class Readings:
     It outlives the recorder that took it, so that changed options never report a call twice.
     """
 
-    def __init__(self, start_ns: int | None = None) -> None:
+    def __init__(self) -> None:
+        self.start_ns = 0
         self.forget()
-        if start_ns is not None:
-            self.start_ns = start_ns
+        first_ns = registry.first_ns()
+        if first_ns is not None:  # calls that nobody has read yet were made since then
+            self.start_ns = min(self.start_ns, first_ns)
 
     def forget(self) -> None:
         """The state of a process that has seen nothing yet."""
         self.lock = threading.Lock()  # held while a window is cut; no user's thread comes here
         self.start_ns = core.now_ns()
         self.counters: NDArray[np.uint64] = np.zeros((0, len(core.COUNTERS)), np.uint64)
+        self.peaks: NDArray[np.uint64] = np.zeros(0, np.uint64)  # of calls in flight, in all windows so far
         # Mostly never touched: the kernel gives memory to the pages with counts alone.
         self.histogram: NDArray[np.uint32] = np.zeros((0, core.BUCKETS), np.uint32)
+
+    def peak(self, row: int) -> int:
+        """The most calls in flight at once of a site, up to the last reading."""
+        return int(self.peaks[row]) if row < len(self.peaks) else 0
+
+    def begin(self) -> None:
+        """The next window begins now, unless there were calls that it has to tell of."""
+        calls = [site.read()[_CALLS] for site in list(registry.sites.values())]
+        read = self.counters[:, _CALLS].tolist()
+        if calls[: len(read)] == read and not any(calls[len(read) :]):
+            self.start_ns = core.now_ns()
 
     def grow(self, count: int) -> None:
         """Make room for `count` sites."""
@@ -68,6 +83,7 @@ class Readings:
         if missing > 0:
             fresh = np.zeros((missing, len(core.COUNTERS)), np.uint64)
             self.counters = np.concatenate((self.counters, fresh))
+            self.peaks = np.concatenate((self.peaks, np.zeros(missing, np.uint64)))
         if count > len(self.histogram):
             # Room for twice as many, so that a program that keeps making sites does not copy each time.
             grown = np.zeros((2 * count, core.BUCKETS), np.uint32)
@@ -101,6 +117,7 @@ class Recorder:
         core.set_ring(self.ring)
         if core.on_gc not in gc.callbacks:
             gc.callbacks.append(core.on_gc)
+        self.readings.begin()
         self.governor.prepare(list(registry.sites.values()))
         registry.set_newcomer(self.governor.welcome)
 
@@ -202,6 +219,7 @@ class Recorder:
         self.readings.grow(len(sites))
         counters = np.empty((len(sites), len(core.COUNTERS)), np.uint64)
         added = core.advance(sites, counters, self.readings.histogram)
+        self.readings.peaks = np.maximum(self.readings.peaks, counters[:, _PEAK])
         rows = np.flatnonzero(counters[:, _CALLS] != self.readings.counters[:, _CALLS])
         buckets = np.frombuffer(added, np.uint32).reshape(-1, 3)
         if len(rows) < len(sites):

@@ -28,6 +28,7 @@ __all__ = [
     "SiteInfo",
     "check_name",
     "check_options",
+    "first_ns",
     "set_limit",
     "set_newcomer",
     "site_for",
@@ -52,6 +53,7 @@ _ids = itertools.count()
 _limit = DEFAULT_LIMIT
 _warned = False
 _newcomer: Callable[[core.Site], None] | None = None
+_first_ns: int | None = None  # when the first site was made: nothing can have been called before
 _given_last: dict[
     str, dict[str, object]
 ] = {}  # by name: what `measure` gave, so that the same costs one look
@@ -249,6 +251,11 @@ def set_limit(limit: int) -> None:
     _warned = False
 
 
+def first_ns() -> int | None:
+    """When the first site was made, on the monotonic clock in ns; None before."""
+    return _first_ns
+
+
 def set_newcomer(hook: Callable[[core.Site], None] | None) -> None:
     """What is told of each site that is made from now on; the recorder's, while it runs."""
     global _newcomer
@@ -265,11 +272,13 @@ def site_for(
 
     When there are as many sites as allowed, a new name gets the site `other`, whose options never change.
     """
-    global _warned
+    global _first_ns, _warned
     warn = False
     with _lock:
         site = sites.get(name)
         new = site is None
+        if _first_ns is None:
+            _first_ns = core.now_ns()
         if site is None:
             if len(sites) - (OTHER in sites) < _limit:
                 site = sites[name] = core.Site(next(_ids), name, SiteInfo(SiteOptions(), None))

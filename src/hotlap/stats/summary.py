@@ -112,6 +112,9 @@ def _exact(window: Window, filled: Filled) -> dict[str, list[Any]]:
         suspensions = np.where(is_flow, window.column("suspensions") / timed, np.nan)
     times = filled.quantiles(QUANTILES)
     low, high = _extremes(window, filled)
+    # Buckets are good to 1 %, the mean is exact: it lies between the two, and is both of a single call.
+    low = np.where(timed == 1, mean, np.fmin(low, mean))
+    high = np.where(timed == 1, mean, np.fmax(high, mean))
     not_timed = timed == 0
     total_s[not_timed] = np.nan
     std[not_timed] = np.nan
@@ -166,10 +169,10 @@ def _sampled(window: Window) -> dict[str, list[Any]]:
     calls = window.column("calls").astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         weight = total("weight")
-        cpu_s = total("cpu_ns") / total("cpu_weight") / 1e9
         cpu_fraction = np.minimum(total("cpu_ns") / total("cpu_of"), 1.0)
         # From the exact mean, of which CPU time is a part: a few samples' mean may lie beyond it.
-        mean_s = window.column("total_ns") / window.column("timed") / 1e9
+        mean_s = window.column("total_ns") / 1e9 / window.column("timed")
+        cpu_s = np.minimum(total("cpu_ns") / total("cpu_weight") / 1e9, mean_s)
         faults = total("minor_faults") / weight
         variance = total("minor_faults_squared") / weight - faults * faults
         columns = {
