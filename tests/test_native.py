@@ -879,19 +879,19 @@ class TestSignals:
         def handler(number: int, frame: Any) -> None:
             raise Alarm
 
+        def until_alarm() -> None:
+            with pytest.raises(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, 0.0002)
+                while True:
+                    outer()
+                    list(items(5))
+                    drive(answering(1))
+                    leaf(1)
+
         before = signal.signal(signal.SIGALRM, handler)
-        hits = 0
         try:
-            while hits < 150:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.0002)
-                    while True:
-                        outer()
-                        list(items(5))
-                        drive(answering(1))
-                        leaf(1)
-                except Alarm:
-                    hits += 1
+            for _ in range(150):
+                until_alarm()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
