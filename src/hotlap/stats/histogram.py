@@ -38,9 +38,7 @@ def upper_bounds() -> Floats:
 @lru_cache(maxsize=1)
 def representatives() -> Floats:
     """The value in seconds that stands for each bucket; shape (BUCKETS,)."""
-    upper = np.exp2((np.arange(BUCKETS, dtype=np.float64) + BUCKET_FIRST) / 32.0)
-    values = upper * 2.0 / (_BASE + 1.0)
-    values[0] = 0.0
+    values: Floats = upper_bounds() * (2.0 / (_BASE + 1.0))
     values.flags.writeable = False
     return values
 
