@@ -59,7 +59,10 @@ flow_new(PyTypeObject *type, uint8_t kind, PyObject *inner, Site *site, Sample *
     if (spare_count > 0) {
         flow = spare_flows[--spare_count];
         PyObject_Init((PyObject *)flow, type);
-        memset((char *)flow + sizeof(PyObject), 0, sizeof(Flow) - sizeof(PyObject));
+        flow->run_ns = flow->longest_ns = 0;
+        flow->suspensions = 0;
+        flow->state = FLOW_NEW;
+        flow->running = 0;
     }
 #endif
     if (flow == NULL) {
@@ -72,7 +75,8 @@ flow_new(PyTypeObject *type, uint8_t kind, PyObject *inner, Site *site, Sample *
         PyObject_GC_UnTrack(flow);
     }
     flow->inner = inner;
-    flow->site = flow->scope.site = site;
+    flow->site = site;
+    flow->scope = (Scope){site, 0, NULL};
     flow->sample = sample;
     flow->kind = kind;
     flow->generation = core.generation;
@@ -199,6 +203,15 @@ flow_book(Flow *flow, uint64_t end, PySendResult status)
     flow_finish(flow, wall, UNLIKELY(status == PYGEN_ERROR) ? outcome_of_exception() : 0);
 }
 
+/* The original's own slot, without the detour over PyIter_Send(): a nanosecond or two in each step. */
+static inline PySendResult
+inner_send(PyObject *inner, PyObject *value, PyObject **result)
+{
+    PyTypeObject *type = Py_TYPE(inner);
+    return LIKELY(type == &PyCoro_Type) ? type->tp_as_async->am_send(inner, value, result)
+                                        : PyIter_Send(inner, value, result);
+}
+
 static PySendResult
 flow_send(PyObject *self, PyObject *value, PyObject **result)
 {
@@ -211,7 +224,7 @@ flow_send(PyObject *self, PyObject *value, PyObject **result)
         return PyIter_Send(flow->inner, value, result);
     Step step;
     step_begin(flow, &step);
-    PySendResult status = PyIter_Send(flow->inner, value, result);
+    PySendResult status = inner_send(flow->inner, value, result);
     uint64_t end = step_end(flow, &step);
     LET_GO(flow->running);
     flow_book(flow, end, status);
