@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hotlap import config
+from hotlap import config, readers
 from hotlap.config import Config, RuleConfig, SiteConfig, early, explain, load
 from hotlap.errors import OptionError, OptionTypeError
 
@@ -83,6 +83,9 @@ def test_explain_describes_every_option() -> None:
         ("SINKS", "structlog, otel", ("structlog", "otel")),
         ("SINKS", "none", ()),
         ("SLO", "50ms", 0.05),
+        ("SLO", "none", None),
+        ("THROUGHPUT_THRESHOLDS", "None", None),
+        ("REPORT_PATH", "none", None),
         ("TIME_THRESHOLDS", "1ms, 2ms, 0.5, 1", (0.001, 0.002, 0.5, 1.0)),
         ("SUCCESS_THRESHOLDS", "0.999,0.99,0.9,0.5", (0.999, 0.99, 0.9, 0.5)),
         ("THROUGHPUT_THRESHOLDS", "40,30,20,10", (40.0, 30.0, 20.0, 10.0)),
@@ -97,6 +100,58 @@ def test_the_environment_is_read_as_text(name: str, text: str, expected: object)
     assert getattr(load({}, {f"HOTLAP_{name}": text}, "/"), name.lower()) == expected
 
 
+@pytest.mark.parametrize("value", [0, 0.0, -1, 1e-9, "1ns", "9 ms", 86_401, "25h", 1e30, float("nan")])
+def test_an_interval_out_of_range_has_one_message(value: object) -> None:
+    """However far out: always the range that holds for it."""
+    with pytest.raises(OptionError) as caught:
+        load({"interval": value}, {}, "/")
+    assert str(caught.value) == f"interval={value!r} is not allowed: give a duration from 10 ms to 24 h"
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "meant"),
+    [
+        ("nope", ("structlog", "otel", "memory", "file"), None),  # half of the letters are otel's
+        ("structlogg", ("structlog", "otel"), "structlog"),
+        ("warn", ("info", "warning"), "warning"),
+        ("WARNING", ("info", "warning"), "warning"),
+        ("rate", ("sample_rate", "ring_capacity"), "sample_rate"),
+        ("time", ("time.slow", "time.tail"), None),  # a part of both
+        ("a", ("tail", "zoo"), None),  # too short to mean one
+    ],
+)
+def test_only_what_is_close_is_suggested(name: str, known: tuple[str, ...], meant: str | None) -> None:
+    """A name much like one, or a part of only one; anything else gets the list."""
+    assert readers.closest(name, known) == meant
+    says = f"did you mean {meant!r}?" if meant else f"known are {', '.join(sorted(known))}"
+    assert readers.nearest(name, known) == says
+
+
+def test_a_common_prefix_makes_no_name_likely() -> None:
+    """Of HOTLAP_NOPE and HOTLAP_CORE only the rest is compared."""
+    known = ("HOTLAP_CORE", "HOTLAP_SLO")
+    assert readers.closest("HOTLAP_NOPE", known) is not None
+    assert readers.closest("HOTLAP_NOPE", known, "HOTLAP_") is None
+    assert readers.closest("HOTLAP_COR", known, "HOTLAP_") == "HOTLAP_CORE"
+
+
+def test_an_error_names_whom_the_options_were_given_to() -> None:
+    """hotlap.start(intervall=1) is told of start()."""
+    with pytest.raises(OptionError, match=r"^start\(\) has no option 'intervall': did you mean 'interval'"):
+        load({"intervall": 1}, {}, "/", caller="start()")
+
+
+@needs_toml
+def test_an_option_is_spelled_as_its_layer_does(project: Project) -> None:
+    """What a later stage refuses is named as the user wrote it."""
+    start = project("[tool.hotlap]\nbudget = 0.5\n")
+    made = load({"interval": 1}, {"HOTLAP_SLO": "2s"}, start)
+    assert made.spelled("interval") == "interval"
+    assert made.spelled("slo") == "HOTLAP_SLO"
+    assert made.spelled("budget") == f"budget in [tool.hotlap] of {start.parents[1] / 'pyproject.toml'}"
+    assert Config().spelled("sinks") == "sinks"
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     """HOTLAP_X= is how shells and compose files unset a variable."""
     assert load({}, {"HOTLAP_INTERVAL": "", "HOTLAP_NONSENSE": "", "OTHER": "1"}, "/") == Config()
@@ -105,8 +160,8 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 @pytest.mark.parametrize(
     ("overrides", "error", "says"),
     [
-        ({"interval": 0}, OptionError, "interval=0"),
-        ({"interval": "1ms"}, OptionError, "10 ms to 24 h"),
+        ({"interval": "1ms"}, OptionError, "interval='1ms' is not allowed: give a duration from 10"),
+        ({"interval": "soon"}, OptionError, "is no duration"),
         ({"interval": None}, OptionTypeError, "interval=None"),
         ({"interval": True}, OptionTypeError, "interval=True"),
         ({"sample_rate": -1}, OptionError, "sample_rate=-1"),
@@ -123,8 +178,9 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ({"sinks": "otel"}, OptionTypeError, "give a list"),
         ({"sinks": [3]}, OptionTypeError, "no sink"),
         ({"sinks": 3}, OptionTypeError, "give a list"),
-        ({"slo": -1}, OptionError, "slo=-1"),
-        ({"time_thresholds": [1, 2, 3]}, OptionError, "has 3 values"),
+        ({"sinks": ["otel", "otel"]}, OptionError, "'otel' more than once"),
+        ({"slo": -1}, OptionError, "slo=-1 is not allowed: give a duration from 1 ns to 1e9 s"),
+        ({"time_thresholds": [1, 2, 3]}, OptionError, "(1, 2, 3) is not allowed: give four values"),
         ({"time_thresholds": [4, 3, 2, 1]}, OptionError, "rise strictly"),
         ({"time_thresholds": 5}, OptionTypeError, "four values"),
         ({"memory_thresholds": "big"}, OptionTypeError, "four values"),
@@ -142,10 +198,13 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ({"rules": {"time.slow": {"info": -3}}}, OptionError, "more than 0"),
         ({"rules": {"time.slow": {"enabled": 0}}}, OptionTypeError, "true or false"),
         ({"report_path": 3}, OptionTypeError, "path of a file"),
+        ({"report_path": ""}, OptionError, "report_path='' is empty"),
         ({"log_level": "warn"}, OptionError, "did you mean 'warning'?"),
+        ({"log_level": "INFO"}, OptionError, "did you mean 'info'?"),
         ({"log_level": 30}, OptionTypeError, "log_level=30"),
-        ({"intervall": 1}, OptionError, "did you mean 'interval'?"),
-        ({"zzz": 1}, OptionError, "known are"),
+        ({"intervall": 1}, OptionError, "hotlap has no option 'intervall': did you mean 'interval'?"),
+        ({"rate": 1}, OptionError, "did you mean 'sample_rate'?"),
+        ({"zzz": 1}, OptionError, "known are budget, cpu_thresholds, first_calls"),
         ({3: 1}, OptionTypeError, "give a string"),
         ({"core": "python"}, OptionError, "HOTLAP_CORE"),
         ({"disabled": True}, OptionError, "HOTLAP_DISABLED"),
@@ -165,12 +224,15 @@ def test_bad_arguments_are_refused_with_value_and_fix(
     ("key", "text", "says"),
     [
         ("HOTLAP_INTERVL", "1", "did you mean 'HOTLAP_INTERVAL'?"),
-        ("HOTLAP_SITES", "x", "no environment variable"),
+        ("HOTLAP_SITES", "x", "sites is a table, give it in [tool.hotlap]"),
+        ("HOTLAP_NOPE", "x", "known are HOTLAP_BUDGET, HOTLAP_CORE"),
+        ("HOTLAP_INTERVAL", "0", "HOTLAP_INTERVAL='0' is not allowed: give a duration from 10 ms"),
+        ("HOTLAP_INTERVAL", "none", "HOTLAP_INTERVAL='none' is no duration"),
         ("HOTLAP_BUDGET", "lots", "HOTLAP_BUDGET='lots' is no number"),
         ("HOTLAP_FIRST_CALLS", "1.5", "whole number"),
         ("HOTLAP_TAIL_SPANS", "maybe", "give 1 or 0"),
         ("HOTLAP_CORE", "rust", "auto, native, python"),
-        ("HOTLAP_CPU_THRESHOLDS", "1,2,3", "has 3 values"),
+        ("HOTLAP_CPU_THRESHOLDS", "1,2,3", "give four values"),
         ("HOTLAP_TIME_THRESHOLDS", "1,2,3,soon", "soon"),
     ],
 )
@@ -192,9 +254,7 @@ def test_bad_environment_is_refused(key: str, text: str, says: str) -> None:
         ("[tool.hotlap]\ncore = 'python'\n", OptionError, "HOTLAP_CORE"),
     ],
 )
-def test_bad_pyproject_is_refused_by_file(
-    project: Project, text: str, error: type[Exception], says: str
-) -> None:
+def test_bad_pyproject_is_refused_by_file(project: Project, text: str, error: type[Exception], says: str) -> None:
     """An error in [tool.hotlap] names the file."""
     start = project(text)
     with pytest.raises(error) as caught:
@@ -259,9 +319,7 @@ def test_options_that_may_be_none_take_none() -> None:
     assert made.report_path is None
 
 
-def test_the_environment_of_the_process_is_the_default(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without arguments load reads os.environ and begins its search in the working directory."""
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     monkeypatch.chdir(tmp_path)
@@ -336,10 +394,7 @@ def test_config_imports_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", spy)
-    saved = {
-        name: sys.modules[name]
-        for name in ("hotlap.config", "hotlap.readers", "hotlap.options", "hotlap.errors")
-    }
+    saved = {name: sys.modules[name] for name in ("hotlap.config", "hotlap.readers", "hotlap.options", "hotlap.errors")}
     package = sys.modules["hotlap"]
     attributes = {name: getattr(package, name) for name in ("config", "readers", "options", "errors")}
     try:

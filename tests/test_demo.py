@@ -125,12 +125,8 @@ def test_the_index_replaces_a_file_that_comes_again(tmp_path: Path) -> None:
     """The same path keeps its id; its old words are gone; another thread sees the same."""
     store = index.Index(tmp_path / "index.sqlite")
     path = tmp_path / "tree.py"
-    first = store.add(
-        corpus.Source(path, "wood", "x" * 7), [outline.Definition("Tree", "class", 1)], {"tree"}
-    )
-    again = store.add(
-        corpus.Source(path, "wood", "x" * 9), [outline.Definition("Bush", "class", 3)], {"bush"}
-    )
+    first = store.add(corpus.Source(path, "wood", "x" * 7), [outline.Definition("Tree", "class", 1)], {"tree"})
+    again = store.add(corpus.Source(path, "wood", "x" * 9), [outline.Definition("Bush", "class", 3)], {"bush"})
     assert first == again
     assert store.files_with("tree") == []
     assert store.files_with("bush") == [first]
@@ -183,9 +179,7 @@ def test_imports_without_source_are_left_out(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="no source for module 'sys'"):
         imports.source_of("sys", corpus.root())
     store = index.Index(tmp_path / "index.sqlite")
-    source = corpus.Source(
-        tmp_path / "a.py", "", "import sys\nimport json\nfrom shutil import copy\nfrom . import b\n"
-    )
+    source = corpus.Source(tmp_path / "a.py", "", "import sys\nimport json\nfrom shutil import copy\nfrom . import b\n")
     needed = asyncio.run(imports.needed_by(source, store, corpus.root()))
     assert needed == {"json": 0, "shutil": 0}
     assert asyncio.run(imports.follow([source, source], store, corpus.root())) == 4

@@ -129,12 +129,11 @@ def test_each_site_is_a_child_with_its_stats_and_score(provider, exporter):
     assert first.attributes["hotlap.metric.rows.total"] == 3.0
     assert (first.start_time, first.end_time) == (root.start_time, root.end_time)
     assert "hotlap.cpu_s" not in second.attributes
+    assert {span.attributes["process.pid"] for span in (root, first, second)} == {os.getpid()}
 
 
 def test_a_finding_is_an_event_of_its_site(provider, exporter):
-    OtelSink(tracer_provider=provider).emit(
-        cycle(report(findings=(finding(), finding(rule="waiting", severity=30.0))))
-    )
+    OtelSink(tracer_provider=provider).emit(cycle(report(findings=(finding(), finding(rule="waiting", severity=30.0)))))
     (span,) = named(exporter, "hotlap.site")
     assert [event.name for event in span.events] == ["hotlap.finding"] * 2
     event = span.events[0]
@@ -187,9 +186,7 @@ def test_of_very_many_sites_those_with_the_most_time_get_a_span(provider, export
 
 def test_no_attribute_is_lost_to_the_default_limits_of_the_sdk(provider, exporter):
     """The SDK keeps 128 attributes and 128 links of a span."""
-    names = [
-        field.name for field in dataclasses.fields(Stats) if field.name.endswith(("_s", "_fraction", "_rate"))
-    ]
+    names = [field.name for field in dataclasses.fields(Stats) if field.name.endswith(("_s", "_fraction", "_rate"))]
     everything = {**dict.fromkeys(names, 1.0), "tags": {"team": "search"}, "parents": {"app.main": 1.0}}
     OtelSink(tracer_provider=provider).emit(cycle(report(**everything)))
     (span,) = named(exporter, "hotlap.site")
@@ -217,6 +214,7 @@ def test_a_slow_call_becomes_a_span_of_the_trace_it_happened_in(provider, export
         "hotlap.site": "app.search",
         "hotlap.tail": True,
         "hotlap.error": False,
+        "process.pid": os.getpid(),
         "thread.id": 33,
     }
 
@@ -355,9 +353,7 @@ def test_spans_links_and_events_arrive_at_an_otlp_receiver():
         async with OtelTapHttpProtobufReceiver(settings) as receiver:
             names = ("hotlap.cycle", "hotlap.site", "app.search")
             waiting = [
-                asyncio.ensure_future(
-                    receiver.await_trace(lambda span, name=name: span.name == name, timeout=30)
-                )
+                asyncio.ensure_future(receiver.await_trace(lambda span, name=name: span.name == name, timeout=30))
                 for name in names
             ]
             await asyncio.sleep(0)  # all three wait before anything is sent

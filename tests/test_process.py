@@ -17,9 +17,7 @@ from hotlap.process import Process, theil_sen
 from hotlap.window import SUMS
 
 
-def window(
-    ended_at: float = 0.0, lost: int = 0, sites: tuple[str, ...] = (), pages: tuple[float, ...] = ()
-) -> Any:
+def window(ended_at: float = 0.0, lost: int = 0, sites: tuple[str, ...] = (), pages: tuple[float, ...] = ()) -> Any:
     """As much of a Window as the process looks at."""
     sums = {name: np.zeros(len(sites)) for name in SUMS} | {"minor_faults": np.array(pages)}
     columns = {"calls": np.arange(len(sites)) + 1, "total_ns": np.full(len(sites), 2_000_000_000)}

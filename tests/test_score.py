@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hotlap
 from hotlap.config import load
-from hotlap.model import BenchmarkResult, Stats
+from hotlap.model import BenchmarkResult, Score, Stats
 from hotlap.score import WEIGHTS, Scorer, Thresholds, category, for_slo, points, score
+from hotlap.testing import capture, fake_clock
 
 THROUGHPUT = (400.0, 200.0, 100.0, 50.0)
 ALL = Thresholds(throughput=THROUGHPUT)
@@ -113,9 +117,7 @@ def test_missing_parts_share_their_weight(present: list[bool], scale: float) -> 
     )
     result = score(stats, ALL if present[4] else Thresholds())
     assert set(result.missing) | {part.name for part in result.parts} == set(WEIGHTS)
-    assert {part.name for part in result.parts} == {
-        n for n, there in zip(WEIGHTS, present, strict=True) if there
-    }
+    assert {part.name for part in result.parts} == {n for n, there in zip(WEIGHTS, present, strict=True) if there}
     if not result.parts:
         assert result.value is None
         assert result.category is None
@@ -187,6 +189,73 @@ def test_many_scores_are_the_scores_of_each() -> None:
     stats = [Stats(site=f"s{i}", p95_s=0.01 * i, memory_mb=float(i), cpu_percent=1.0) for i in range(1, 20)]
     scorer = Scorer()
     assert scorer.score_many(stats) == [score(one) for one in stats] == scorer.score_many(stats)
+
+
+# --- what a mean forgives ------------------------------------------------------------------------------
+
+
+def test_a_good_score_says_that_calls_fail() -> None:
+    """30 % errors leave value and category what the weights make of them; the category does not stand alone."""
+    result = score(Stats(site="f", p95_s=0.001, memory_mb=0.1, cpu_percent=1.0, success_rate=0.7))
+    assert result.value == pytest.approx((100 * 0.75 + 35 * 0.15) / 0.9)
+    assert result.category is BenchmarkResult.GOOD
+    assert result.caveats == ("30 % of its calls fail",)
+    assert result.explain().splitlines()[0] == "score: 89.2 of 100, good, but 30 % of its calls fail"
+
+
+def test_a_good_score_says_that_its_slo_is_missed() -> None:
+    """Also when the thresholds of time are the site's own."""
+    stats = Stats(site="f", slo_s=0.1, p95_s=0.15, memory_mb=0.1, cpu_percent=1.0, success_rate=1.0)
+    says = "good, but misses its SLO of 100 ms (p95 150 ms)"
+    assert Scorer().score(stats).summary == score(stats).summary == says
+    own = Scorer(load({"sites": {"f": {"slo": "100ms", "time": [1, 2, 3, 4]}}}, {}, "/"))
+    assert own.score(stats).summary == says.replace("good", "excellent")
+    assert Scorer(load({"slo": "100ms"}, {}, "/")).score(dataclasses.replace(stats, slo_s=None)).summary == says
+
+
+def test_promises_that_are_kept_need_no_caveat() -> None:
+    """At the SLO, at the threshold `good` of success, or with no promise at all, the category says it all."""
+    kept = score(Stats(site="f", slo_s=0.1, p95_s=0.1, success_rate=0.95))
+    assert (kept.caveats, kept.summary) == ((), "good")
+    assert score(Stats(site="f", p95_s=60.0, memory_mb=4000.0, cpu_percent=400.0)).summary == "critical"
+
+
+def test_bad_categories_and_all_caveats_read_as_a_sentence() -> None:
+    """ "poor" contradicts nothing; two broken promises are both named; no score is none."""
+    stats = Stats(site="f", slo_s=0.1, p95_s=0.9, memory_mb=1.0, success_rate=0.06)
+    result = score(stats, Thresholds(memory=(0.1, 0.2, 0.4, 0.8)))
+    assert result.summary == "critical: misses its SLO of 100 ms (p95 900 ms) and 94 % of its calls fail"
+    assert Score(None, None).summary == "none"
+
+
+def test_what_success_means_is_configurable() -> None:
+    """A site that may fail often is no worse for it."""
+    stats = Stats(site="f", p95_s=0.01, success_rate=0.7)
+    lenient = Scorer(load({"sites": {"f": {"success": [0.8, 0.6, 0.4, 0.2]}}}, {}, "/"))
+    assert Scorer().score(stats).caveats
+    assert lenient.score(stats).caveats == ()
+
+
+def test_a_live_site_is_not_called_good_while_it_breaks_its_promises() -> None:
+    """From the calls to the words: an SLO that is missed and calls that fail stand beside the score."""
+    with fake_clock() as clock, capture() as captured:
+
+        @hotlap.benchmark(name="score.shaky", slo="50ms")
+        def shaky(number: int) -> None:
+            clock.advance(0.06)
+            if number % 10 < 3:
+                raise LookupError(number)
+
+        for number in range(100):
+            with contextlib.suppress(LookupError):
+                shaky(number)
+    result = captured["score.shaky"].score
+    assert result.category is not None
+    assert result.summary.startswith(result.category.value)
+    assert "misses its SLO of 50 ms (p95 60 ms) and 30 % of its calls fail" in result.summary
+
+
+# --- explain -------------------------------------------------------------------------------------------
 
 
 def test_explain_shows_each_part_and_what_is_missing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -13,64 +14,22 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from hotlap.config import Config
+from cycles import cycle, finding, report
+from hotlap.config import Config, load
 from hotlap.errors import OptionError, OptionTypeError
 from hotlap.model import (
     BenchmarkResult,
-    BenchmarkType,
-    Context,
     Cycle,
-    Exemplar,
-    Finding,
     Metric,
     Part,
     Report,
     Score,
     Stats,
-    TailCall,
     Verdict,
 )
-from hotlap.sinks import Guarded, Sink, jsonfile, make
-from hotlap.sinks.jsonfile import FileSink
+from hotlap.sinks import Guarded, Sink, make
 from hotlap.sinks.log import LogSink
 from hotlap.sinks.memory import MemorySink
-
-
-def finding(severity: float = 80.0, **changes) -> Finding:
-    values = {
-        "rule": "slow",
-        "topic": "time",
-        "site": "app.search",
-        "severity": severity,
-        "summary": "p95 is 0.8 s",
-        "advice": "look at the query",
-        "evidence": {"p95_s": 0.8, "samples": 40, "kind": "cpu"},
-        "gain": "half of the time",
-        "gain_s_per_hour": 12.5,
-        "confidence": 0.9,
-        "location": "app.py:12",
-    }
-    return Finding(**{**values, **changes})
-
-
-def report(site: str = "app.search", findings: tuple[Finding, ...] = (), **stats) -> Report:
-    values = {"calls": 40, "timed": 40, "errors": 2, "p95_s": 0.8, "total_s": 20.0, "type": BenchmarkType.CPU}
-    part = Part("execution_time", 0.8, "s", 0.3, 0.5, 66.0, (0.1, 0.5, 1.0, 2.0))
-    verdicts = (
-        *(Verdict(found.rule, found) for found in findings),
-        Verdict("tail", reason="not judged: {} samples, needs {}", judged=False, numbers=(3, 30)),
-    )
-    return Report(
-        Stats(site=site, **{**values, **stats}),
-        Score(66.0, BenchmarkResult.AVERAGE, (part,), ("memory_usage",)),
-        verdicts,
-    )
-
-
-def cycle(*reports: Report, number: int = 7, **changes) -> Cycle:
-    context = Context(rss_mb=120.0, records=50, sinks_failed=("otel",), rules_failed=("slow", "waiting"))
-    values = {"started_at": 1_700_000_000.0, "window_s": 10.0, "context": context, "cost_s": 0.004}
-    return Cycle(number=number, reports=reports, **{**values, **changes})
 
 
 class Failing:
@@ -107,6 +66,50 @@ def test_each_site_is_a_report_event_with_its_numbers_as_fields():
     assert event["log_level"] == "info"
 
 
+def test_every_event_says_of_which_cycle_and_process_it_is():
+    with capture_logs() as events:
+        LogSink().emit(cycle(report(findings=(finding(),))))
+    assert [event["event"] for event in events] == ["hotlap.report", "hotlap.finding", "hotlap.cycle"]
+    assert {(event["cycle"], event["pid"]) for event in events} == {(7, os.getpid())}
+
+
+def test_floats_have_six_digits_and_stay_numbers():
+    """Unix times and large numbers keep their whole part and thousandths; whole numbers stay whole."""
+    stats = {
+        "p50_s": 9.577233381155027e-06,
+        "p99_s": 1 / 3,
+        "throughput": 123456.7890123,
+        "started_at": 1_795_447_471.1052232,
+        "calls": 12_345_678,
+        "cpu_s": math.nan,
+        "metrics": {"rows": Metric(3, 1 / 7, -math.inf, 1e15 / 7)},
+    }
+    with capture_logs() as events:
+        LogSink().emit(cycle(report(**stats), cost_s=0.00451119800163724))
+    event = events[0]
+    assert (event["p50_s"], event["p99_s"], event["throughput"]) == (9.57723e-06, 0.333333, 123456.789)
+    assert event["started_at"] == 1_795_447_471.105
+    assert (event["calls"], type(event["calls"])) == (12_345_678, int)
+    assert math.isnan(event["cpu_s"])
+    assert (event["metric.rows.total"], event["metric.rows.min"]) == (0.142857, -math.inf)
+    assert event["metric.rows.max"] == round(1e15 / 7, 3)
+    assert events[-1]["cost_s"] == 0.0045112
+
+
+def test_a_cycle_in_which_no_call_ended_is_for_debugging():
+    """An idle process fills no log; a finding about the process itself is one to tell of."""
+    quiet, asked = LogSink(), LogSink(level="debug")
+    with capture_logs() as events:
+        quiet.emit(cycle())
+    assert events == []
+    with capture_logs() as events:
+        asked.emit(cycle())
+    assert [(event["event"], event["log_level"]) for event in events] == [("hotlap.cycle", "debug")]
+    with capture_logs() as events:
+        quiet.emit(cycle(Report(Stats(site="(process)"), Score(None, None), (Verdict("x", finding()),))))
+    assert events[-1]["log_level"] == "info"
+
+
 def test_a_field_without_evidence_is_left_out():
     with capture_logs() as events:
         LogSink().emit(cycle(report(cpu_s=None)))
@@ -120,6 +123,16 @@ def test_a_site_without_a_score_has_no_score_field():
         LogSink().emit(cycle(bare))
     assert "score" not in events[0]
     assert "category" not in events[0]
+
+
+def test_what_a_score_forgave_stands_beside_its_category():
+    part = Part("success_rate", 0.7, "fraction", 0.15, 0.15, 20.0, (0.99, 0.95, 0.90, 0.80))
+    forgiving = Report(Stats(site="app.pay"), Score(89.0, BenchmarkResult.GOOD, (part,)))
+    with capture_logs() as events:
+        LogSink().emit(cycle(forgiving, report()))
+    assert events[0]["category"] == "good"
+    assert events[0]["caveats"] == "30 % of its calls fail"
+    assert "caveats" not in events[1]
 
 
 def test_recorded_metrics_are_fields_of_the_report():
@@ -185,6 +198,22 @@ def test_without_a_configuration_of_the_host_nothing_goes_to_stdout(capsys):
     assert "hotlap.cycle" in err
 
 
+def test_lines_of_several_processes_do_not_run_into_each_other(monkeypatch):
+    """An event goes out in one write, with the end of its line: forked workers share the file."""
+    written: list[str] = []
+
+    class File(io.StringIO):
+        def write(self, text):
+            written.append(text)
+            return len(text)
+
+    structlog.reset_defaults()
+    monkeypatch.setattr(sys, "stderr", File())
+    LogSink().emit(cycle(report()))
+    assert len(written) == 2
+    assert all(text.endswith("\n") and text.count("\n") == 1 for text in written)
+
+
 def test_the_configuration_of_the_host_is_used_even_when_it_comes_late(capsys):
     sink = LogSink()
     structlog.configure(processors=[structlog.processors.JSONRenderer()])
@@ -214,8 +243,14 @@ def test_memory_keeps_the_last_cycles_and_counts_the_others():
 
 
 def test_memory_of_nothing_is_refused():
-    with pytest.raises(OptionError, match="at least 1"):
+    with pytest.raises(OptionError, match=r"capacity=0 is not allowed: .* at least 1"):
         MemorySink(capacity=0)
+
+
+@pytest.mark.parametrize("capacity", ["10", 1.5, True, None])
+def test_memory_holds_a_whole_number_of_cycles(capacity):
+    with pytest.raises(OptionTypeError, match=f"capacity={capacity!r} has the wrong type"):
+        MemorySink(capacity=capacity)
 
 
 def test_a_function_is_a_sink():
@@ -225,96 +260,6 @@ def test_a_function_is_a_sink():
     assert sink.emit(given)
     assert seen == [given]
     assert sink.name == "list.append"
-
-
-# --- the file --------------------------------------------------------------------------------------------
-
-
-def test_the_file_holds_the_newest_cycle_and_nothing_else_is_left(tmp_path):
-    path = tmp_path / "report.json"
-    sink = FileSink(path)
-    sink.emit(cycle(report(), number=1))
-    sink.emit(cycle(report(findings=(finding(),)), number=2))
-    document = jsonfile.read(path)
-    assert document["number"] == 2
-    assert document["context"]["rss_mb"] == 120.0
-    (only,) = document["reports"]
-    assert only["stats"]["type"] == "cpu"
-    assert only["score"]["parts"][0]["thresholds"] == [0.1, 0.5, 1.0, 2.0]
-    assert only["verdicts"][0]["finding"]["evidence"]["samples"] == 40
-    assert only["verdicts"][1]["reason"] == "not judged: 3 samples, needs 30"
-    assert only["verdicts"][1]["judged"] is False
-    assert os.listdir(tmp_path) == ["report.json"]
-
-
-def test_an_empty_cycle_does_not_take_away_what_there_is_to_read(tmp_path):
-    """The last cycle of a program, cut when it stops, often has no calls."""
-    path = tmp_path / "report.json"
-    sink = FileSink(path)
-    sink.emit(cycle(number=1))
-    assert jsonfile.read(path)["number"] == 1
-    sink.emit(cycle(report(), number=2))
-    sink.emit(cycle(number=3))
-    assert jsonfile.read(path)["number"] == 2
-
-
-def test_trace_ids_are_hexadecimal_and_what_is_not_finite_is_null(tmp_path):
-    path = tmp_path / "report.json"
-    exemplar = Exemplar(0xABC, 0xDEF, 1_700_000_000_000_000_000, 0.8)
-    call = TailCall("app.search", 1, 2, False, True, 0x1, 0x2, 33)
-    FileSink(path).emit(cycle(report(slowest=(exemplar,), cpu_s=math.nan), tail_calls=(call,)))
-    document = jsonfile.read(path)
-    stats = document["reports"][0]["stats"]
-    assert stats["slowest"][0]["trace_id"] == "00000000000000000000000000000abc"
-    assert stats["slowest"][0]["span_id"] == "0000000000000def"
-    assert stats["cpu_s"] is None
-    assert document["tail_calls"][0]["span_id"] == "0000000000000002"
-    assert document["tail_calls"][0]["thread"] == 33
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_part_of_a_new_one(tmp_path, monkeypatch):
-    path = tmp_path / "report.json"
-    sink = FileSink(path)
-    sink.emit(cycle(number=1))
-
-    def full(source, target):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="disk full"):
-        sink.emit(cycle(report(), number=2))
-    assert jsonfile.read(path)["number"] == 1
-    assert os.listdir(tmp_path) == ["report.json"]
-
-
-def test_evidence_of_an_unknown_type_is_written_as_text(tmp_path):
-    path = tmp_path / "report.json"
-    FileSink(path).emit(cycle(report(findings=(finding(evidence={"when": 3 + 4j}),))))
-    assert jsonfile.read(path)["reports"][0]["verdicts"][0]["finding"]["evidence"]["when"] == "(3+4j)"
-
-
-def test_a_path_that_can_be_no_file_is_refused_at_once(tmp_path):
-    with pytest.raises(OptionError, match="no existing directory"):
-        FileSink(tmp_path / "missing" / "report.json")
-    with pytest.raises(OptionError, match="is a directory"):
-        FileSink(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "does not exist"),
-        ("{", "cannot be read"),
-        ("[]", "is no report of hotlap"),
-        ('{"format": "hotlap.cycle", "version": 99}', "version 99"),
-    ],
-)
-def test_reading_what_is_no_report_says_what_is_wrong(tmp_path, text, message):
-    path = tmp_path / "report.json"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(OptionError, match=message):
-        jsonfile.read(path)
 
 
 # --- making them -----------------------------------------------------------------------------------------
@@ -353,15 +298,29 @@ def test_an_object_with_emit_is_a_sink():
 @pytest.mark.parametrize(
     ("entry", "error", "message"),
     [
-        ("structlogg", OptionError, "did you mean 'structlog'"),
-        ("file", OptionError, "HOTLAP_REPORT_PATH"),
+        ("structlogg", OptionError, "sinks has 'structlogg', which is no sink: did you mean 'structlog'?"),
+        (
+            "nope",
+            OptionError,
+            "'nope', which is no sink: give 'structlog', 'otel', 'memory', 'file', an",
+        ),
+        ("file", OptionError, "sinks has 'file', which has no file to write to: set report_path"),
         (MemorySink, OptionTypeError, "give an instance"),
-        (17, OptionTypeError, "17 is no sink"),
+        (17, OptionTypeError, "sinks has 17, which is no sink: give "),
     ],
 )
 def test_what_is_no_sink_is_refused_with_the_fix(entry, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error) as caught:
         make(Config(sinks=(entry,)))
+    assert message in str(caught.value)
+
+
+def test_what_is_refused_is_named_as_it_was_set():
+    """A variable of the environment by its own name."""
+    with pytest.raises(OptionError, match=r"^HOTLAP_SINKS has 'nope'"):
+        make(load({}, {"HOTLAP_SINKS": "nope"}, "/"))
+    with pytest.raises(OptionError, match=r"^HOTLAP_REPORT_PATH='/no/where' is in no existing directory"):
+        make(load({}, {"HOTLAP_REPORT_PATH": "/no/where"}, "/"))
 
 
 def test_structlog_and_opentelemetry_are_imported_only_by_their_sinks():
@@ -387,8 +346,10 @@ def test_a_failing_sink_is_logged_once_counted_and_switched_off(caplog):
     assert guarded.missed == 3
     assert guarded.failures == 2  # one in emit, one in close
     (record,) = caplog.records
-    assert "mine sink failed in emit()" in record.getMessage()
-    assert "ZeroDivisionError: no way out" in record.getMessage()
+    assert record.getMessage() == (
+        "the mine sink failed in emit() and is switched off until hotlap is stopped and started again: "
+        "ZeroDivisionError: no way out"
+    )
     assert repr(guarded) == "<mine sink, switched off>"
 
 
@@ -397,7 +358,7 @@ def test_an_error_in_close_is_logged_and_not_raised(caplog):
     with caplog.at_level(logging.ERROR, "hotlap.sinks"):
         Guarded("mine", failing).close()
     assert failing.closed == 1
-    assert "mine sink failed in close()" in caplog.text
+    assert "the mine sink failed in close(): OSError: closed already" in caplog.text
 
 
 def test_a_sink_without_close_needs_none():

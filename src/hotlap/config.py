@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import readers
 from .errors import OptionError, OptionTypeError
 from .options import seconds
-from .readers import Limits4, Reader, nearest
+from .readers import Limits4, Reader, closest, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "RuleConfig",
     "SiteConfig",
+    "closest",
     "early",
     "explain",
     "load",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _ENV = "HOTLAP_"
+_ENVIRONMENT, _ARGUMENT = "environment ", "argument"  # sources of a value, besides the path of a file
 _CORES = ("auto", "native", "python")
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -147,9 +149,7 @@ class Config:
     )
     throughput_thresholds: Limits4 | None = field(
         default=None,
-        metadata=_about(
-            _THROUGHPUT, "calls per second for 90, 75, 60, 40 points; none: demand decides, so not scored"
-        ),
+        metadata=_about(_THROUGHPUT, "calls per second for 90, 75, 60, 40 points; none: demand decides, so not scored"),
     )
     sites: Mapping[str, SiteConfig] = field(
         default_factory=dict,
@@ -161,9 +161,7 @@ class Config:
     )
     rules: Mapping[str, RuleConfig] = field(
         default_factory=dict,
-        metadata=_about(
-            readers.table(_RULE_KEYS, RuleConfig), f"options by rule: {', '.join(_RULE_KEYS)}", env=False
-        ),
+        metadata=_about(readers.table(_RULE_KEYS, RuleConfig), f"options by rule: {', '.join(_RULE_KEYS)}", env=False),
     )
     report_path: str | None = field(
         default=None, metadata=_about(readers.path, "file for the newest reports, written with each cycle")
@@ -173,9 +171,7 @@ class Config:
     )
     disabled: bool = field(
         default=False,
-        metadata=_about(
-            readers.flag, "benchmark returns its argument untouched; read at import", only_env=True
-        ),
+        metadata=_about(readers.flag, "benchmark returns its argument untouched; read at import", only_env=True),
     )
     core: str = field(
         default="auto",
@@ -184,6 +180,13 @@ class Config:
 
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)  # what could not be read, and why
+
+    def spelled(self, name: str) -> str:
+        """An option's name as the layer that its value came from spells it: for the message of an error."""
+        source = self.sources.get(name, _ARGUMENT)
+        if source == _ARGUMENT:
+            return name
+        return _env_name(name) if source.startswith(_ENVIRONMENT) else f"{name} in [tool.hotlap] of {source}"
 
     def site(self, name: str) -> SiteConfig | None:
         """The options of a site: its exact name first, then the first pattern that matches."""
@@ -242,11 +245,13 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     start: Path | str | None = None,
+    caller: str = "hotlap",
 ) -> Config:
     """The configuration from all layers; `start` is where the search for pyproject.toml begins.
 
-    Raises OptionError or OptionTypeError for unknown names and for values that are not allowed. An empty
-    environment variable counts as not set.
+    Raises OptionError or OptionTypeError for unknown names and for values that are not allowed; `caller` is
+    who was given the overrides, for the message. An empty environment variable counts as not set; "none"
+    there is None, for the options whose default that is.
     """
     options = _options()
     values: dict[str, Any] = {}
@@ -264,27 +269,24 @@ def load(
         sources[name] = str(path)
 
     env = os.environ if env is None else env
-    by_env = {_env_name(name): name for name, option in options.items() if option.metadata["env"]}
     for key in sorted(env):
         if not key.startswith(_ENV) or not env[key]:
             continue
-        if key not in by_env:
-            raise OptionError(f"{key} is no environment variable of hotlap: {nearest(key, by_env)}")
-        name = by_env[key]
-        values[name] = options[name].metadata["read"](env[key], key, True)
-        sources[name] = f"environment {key}"
+        name = _set_by(key, options)
+        taken_back = env[key].lower() == "none" and options[name].default is None
+        values[name] = None if taken_back else options[name].metadata["read"](env[key], key, True)
+        sources[name] = _ENVIRONMENT + key
 
     for name, value in (overrides or {}).items():
-        option = _known(name, options, "hotlap")
+        option = _known(name, options, caller)
         if option.metadata["only_env"]:
             raise OptionError(
-                f"{name}={value!r} comes too late: it is read at import, "
-                f"set {_env_name(name)} in the environment"
+                f"{name}={value!r} comes too late: it is read at import, set {_env_name(name)} in the environment"
             )
         if value is None and option.default is not None:
             raise OptionTypeError(f"{name}=None is not allowed: leave it out for {option.default!r}")
         values[name] = option.metadata["read"](value, name, False)
-        sources[name] = "argument"
+        sources[name] = _ARGUMENT
 
     return Config(**values, sources=sources, notes=notes)
 
@@ -303,11 +305,24 @@ def _env_name(name: str) -> str:
     return _ENV + name.upper()
 
 
+def _set_by(key: str, options: Mapping[str, Field[Any]]) -> str:
+    """The option that an environment variable sets."""
+    named = {_env_name(name): name for name in options}
+    variables = [one for one, name in named.items() if options[name].metadata["env"]]
+    if key in variables:
+        return named[key]
+    fix = nearest(key, variables, _ENV)
+    if key in named:
+        fix = f"{named[key]} is a table, give it in [tool.hotlap] of pyproject.toml or to hotlap.start()"
+    raise OptionError(f"{key} is no environment variable of hotlap: {fix}")
+
+
 def _known(name: str, options: Mapping[str, Field[Any]], where: str) -> Field[Any]:
     if not isinstance(name, str):
         raise OptionTypeError(f"{where} has an option named {name!r}: give a string")
     if name not in options:
-        raise OptionError(f"{where} has no option {name!r}: {nearest(name, options)}")
+        settable = [one for one, option in options.items() if not option.metadata["only_env"]]
+        raise OptionError(f"{where} has no option {name!r}: {nearest(name, settable)}")
     return options[name]
 
 

@@ -3,8 +3,8 @@
 Units are in the names: `_s` seconds, `_ns` nanoseconds, `_mb` 10**6 bytes, `_percent` 0-100, `_rate`,
 `_fraction` and `_share` 0-1. None means: no evidence, which is not the same as zero.
 
-What is made thousands of times in a cycle (Part, Metric, Exemplar, TailCall, Verdict) is no frozen dataclass,
-because making one of those costs five times as much.
+What is made thousands of times in a cycle (Part, Score, Metric, Exemplar, TailCall, Verdict) is no frozen
+dataclass, because making one of those costs five times as much.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "Stats",
     "TailCall",
     "Verdict",
+    "category",
     "seconds",
 ]
 
@@ -55,6 +56,23 @@ class BenchmarkResult(str, Enum):
     CRITICAL = "critical"
 
     __str__ = str.__str__
+
+
+_CATEGORIES = (
+    (90.0, BenchmarkResult.EXCELLENT),
+    (75.0, BenchmarkResult.GOOD),
+    (60.0, BenchmarkResult.AVERAGE),
+    (40.0, BenchmarkResult.POOR),
+)
+_ROUNDING = 1e-9  # a weighted mean can miss a border by some 1e-14
+
+
+def category(value: float) -> BenchmarkResult:
+    """The category of a score or of the points of one part: a border belongs to the better one."""
+    for border, result in _CATEGORIES:
+        if value >= border - _ROUNDING:
+            return result
+    return BenchmarkResult.CRITICAL
 
 
 class Metric(NamedTuple):
@@ -208,21 +226,45 @@ class Part(NamedTuple):
     thresholds: tuple[float, float, float, float]  # excellent, good, average, poor
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """0-100 with its parts; value and category are None when no part had evidence."""
+class Score(NamedTuple):
+    """0-100 with its parts; value and category are None when no part had evidence.
+
+    A weighted mean forgives a broken promise: `category` is that of the value and of nothing else, and
+    `caveats` say what it forgave. Show both, as `summary` does.
+    """
 
     value: float | None
     category: BenchmarkResult | None
     parts: tuple[Part, ...] = ()
     missing: tuple[str, ...] = ()  # names of the parts without evidence
+    slo_s: float | None = None  # the promise that p95 is held against
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """The promises that are not kept, in words: an SLO that p95 misses, a success rate below `good`."""
+        said = []
+        for part in self.parts:
+            if part.name == "execution_time" and self.slo_s is not None and part.value > self.slo_s:
+                said.append(f"misses its SLO of {_number(self.slo_s, 's')} (p95 {_number(part.value, 's')})")
+            elif part.name == "success_rate" and part.value < part.thresholds[1]:
+                said.append(f"{100.0 * (1.0 - part.value):.3g} % of its calls fail")
+        return tuple(said)
+
+    @property
+    def summary(self) -> str:
+        """The category with its caveats: "good, but 30 % of its calls fail"; "none" without a score."""
+        if self.category is None:
+            return "none"
+        bad = self.category in (BenchmarkResult.POOR, BenchmarkResult.CRITICAL)
+        caveats = " and ".join(self.caveats)
+        return self.category.value + ((": " if bad else ", but ") + caveats if caveats else "")
 
     def explain(self) -> str:
-        """Value, thresholds, weight and points of each part in aligned lines, then the missing parts."""
+        """Summary, then value, thresholds, weight and points of each part in aligned lines, then what is missing."""
         if self.value is None or self.category is None:
             lines = ["score: none, no part had evidence"]
         else:
-            lines = [f"score: {self.value:.1f} of 100, {self.category.value}"]
+            lines = [f"score: {self.value:.1f} of 100, {self.summary}"]
         if self.parts:
             rows: list[tuple[str, ...]] = [
                 ("part", "value", "excellent", "good", "average", "poor", "weight", "points")
@@ -310,10 +352,7 @@ class Verdict:
     __hash__ = None  # type: ignore[assignment]  # a finding holds a mapping
 
     def __repr__(self) -> str:
-        return (
-            f"Verdict(rule={self.rule!r}, finding={self.finding!r}, reason={self.reason!r}, "
-            f"judged={self.judged!r})"
-        )
+        return f"Verdict(rule={self.rule!r}, finding={self.finding!r}, reason={self.reason!r}, judged={self.judged!r})"
 
 
 class Verdicts(Sequence[Verdict]):

@@ -226,9 +226,7 @@ class Monitor:
             reports.append(Report(whole, Score(None, None), judgement.verdicts))
         for failure in failed.values():
             self._rules_failed += (failure.rule,)
-            logger.error(
-                "rule %s failed and is switched off: %r", failure.rule, failure.error, exc_info=failure.error
-            )
+            logger.error("rule %s failed and is switched off: %r", failure.rule, failure.error, exc_info=failure.error)
         if failed:
             self.rules = self.rules.without(failed.values())
         return tuple(reports)
@@ -271,13 +269,17 @@ def running() -> bool:
 def start(**options: Any) -> None:
     """Start the background aggregator: `hotlap.start(interval=5, sinks=["structlog"])`.
 
-    Options are the fields of `hotlap config`. Starting again with no options, or with those that are already
-    in force, does nothing; other options take effect at once. Raises OptionError or OptionTypeError.
+    Options are those that `hotlap config` lists; what was given before, here or to configure(), stays as it
+    is. While the aggregator runs, start() does nothing when it changes no option; otherwise the calls so far
+    are reported with the old options, and the new ones hold from then on. Each process has its own: a forked
+    child goes on by itself, a spawned one has to call start().
+
+    Raises OptionError or OptionTypeError, and leaves what runs as it was.
     """
     global _monitor, _running
     with _lock:
         wanted = {**_options, **options}
-        config = configuration.load(wanted)
+        config = configuration.load(wanted, caller="start()")
         if _running and _monitor is not None and _monitor.config == config:
             return
         made = Monitor(config, _readings)  # before anything is stopped: bad options leave all as it was
@@ -293,7 +295,10 @@ def start(**options: Any) -> None:
 
 
 def stop() -> None:
-    """Run a last cycle and stop the aggregator. Sites count on; start() goes on from here."""
+    """Run a last cycle, close the sinks and stop the aggregator; does nothing when none runs.
+
+    Sites count on, and the next start() reports what they have counted since.
+    """
     global _monitor, _running
     with _lock:
         monitor, was_running = _monitor, _running
@@ -324,10 +329,13 @@ def _stop_at_exit() -> None:
 
 
 def configure(**options: Any) -> None:
-    """Set options before start(), or change them while the aggregator runs."""
+    """Set options before start(), or change them while the aggregator runs, as start() does.
+
+    Raises OptionError or OptionTypeError, and changes nothing then.
+    """
     with _lock:
         wanted = {**_options, **options}
-        configuration.load(wanted)
+        configuration.load(wanted, caller="configure()")
         if _running:
             start(**options)
         else:
@@ -335,7 +343,13 @@ def configure(**options: Any) -> None:
 
 
 def flush() -> list[Report]:
-    """One cycle now: the reports of the sites with calls since the last one. Works without start(), too."""
+    """One cycle now: a report for each site with calls that ended since the last cycle, whoever ran that.
+
+    The cycle goes to the sinks like any other, in the caller's thread, and the next one begins where it ends:
+    no call is reported twice. Without start() it works, too: counts and times are exact, but there were no
+    samples, so no evidence. Raises HotlapError in a sink, OptionError or OptionTypeError for wrong options
+    in the environment.
+    """
     global _monitor
     with _lock:
         if _monitor is None:

@@ -52,16 +52,21 @@ _SECONDS_IN = {
 }
 
 
-def seconds(value: object, name: str = "duration") -> float:
+def seconds(
+    value: object,
+    name: str = "duration",
+    *,
+    least: float = 1e-9,
+    most: float = 1e9,
+    rule: str = "from 1 ns to 1e9 s",
+) -> float:
     """A duration in seconds, from a number of seconds or a text such as "50ms", "1.5 s", "100us", "2min".
 
-    Raises OptionTypeError for anything but a number or text, OptionError unless the duration is
-    from 1 ns to 1e9 s. `name` is the option's name, for the message.
+    Raises OptionTypeError for anything but a number or text, OptionError unless the duration is from `least`
+    to `most` seconds. `name` is the option's name and `rule` the range in words, for the message.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise OptionTypeError(
-            f'{name}={value!r} is no duration: give seconds as a number, or a text such as "50ms"'
-        )
+        raise OptionTypeError(f'{name}={value!r} is no duration: give seconds as a number, or a text such as "50ms"')
     if isinstance(value, str):
         text = value.strip()
         number = text.rstrip("abcdefghijklmnopqrstuvwxyzµμABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -78,6 +83,6 @@ def seconds(value: object, name: str = "duration") -> float:
             result = float(value)
         except OverflowError:
             result = float("inf")
-    if not 1e-9 <= result <= 1e9:
-        raise OptionError(f"{name}={value!r} is not allowed: a duration must be from 1 ns to 1e9 s")
+    if not least <= result <= most:
+        raise OptionError(f"{name}={value!r} is not allowed: give a duration {rule}")
     return result

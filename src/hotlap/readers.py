@@ -19,13 +19,30 @@ _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: what was meant, or what there is."""
+_CLOSE = 0.7  # difflib's ratio: "warn" is close to "warning" (0.73), "nope" is not to "otel" (0.5)
+_PART = 3  # letters of a part that says which longer name was meant
+
+
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of an error message about an unknown name: what was meant, or what there is.
+
+    What all names begin with is their `prefix`: it makes none of them likely.
+    """
+    names = sorted(known)
+    meant = closest(name, names, prefix)
+    return f"known are {', '.join(names)}" if meant is None else f"did you mean {meant!r}?"
+
+
+def closest(name: str, known: Iterable[str], prefix: str = "") -> str | None:
+    """The known name that was probably meant: much alike, or the only one with it as a part; else None."""
     from difflib import get_close_matches  # costs 2 ms, and only errors need it
 
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+    names = {one.removeprefix(prefix).lower(): one for one in sorted(known)}
+    given = name.removeprefix(prefix).lower()
+    close = get_close_matches(given, names, n=1, cutoff=_CLOSE)
+    if not close and len(given) >= _PART:
+        close = [one for one in names if given in one]
+    return names[close[0]] if len(close) == 1 else None
 
 
 def number(low: float, high: float, rule: str, whole: bool = False) -> Reader:
@@ -51,9 +68,7 @@ def power_of_two(value: Any, name: str, text: bool) -> int:
     size = int(number(2, 2**30, "a power of two from 2 to 2**30", whole=True)(value, name, text))
     if size & (size - 1):
         below = 1 << (size.bit_length() - 1)
-        raise OptionError(
-            f"{name}={size} is not allowed: it must be a power of two, such as {below} or {2 * below}"
-        )
+        raise OptionError(f"{name}={size} is not allowed: it must be a power of two, such as {below} or {2 * below}")
     return size
 
 
@@ -72,8 +87,10 @@ def choice(known: tuple[str, ...]) -> Reader:
         if not isinstance(value, str):
             raise OptionTypeError(f"{name}={value!r} has the wrong type: give one of {', '.join(known)}")
         if value not in known:
+            meant = closest(value, known)
             raise OptionError(
-                f"{name}={value!r} is not allowed: give one of {', '.join(known)}; {nearest(value, known)}"
+                f"{name}={value!r} is not allowed: give one of {', '.join(known)}"
+                + (f"; did you mean {meant!r}?" if meant else "")
             )
         return value
 
@@ -81,10 +98,7 @@ def choice(known: tuple[str, ...]) -> Reader:
 
 
 def interval(value: Any, name: str, text: bool) -> float:
-    result = seconds(value, name)
-    if not 0.01 <= result <= 86400.0:
-        raise OptionError(f"{name}={value!r} is not allowed: give a duration from 10 ms to 24 h")
-    return result
+    return seconds(value, name, least=0.01, most=86400.0, rule="from 10 ms to 24 h")
 
 
 def duration(value: Any, name: str, text: bool) -> float | None:
@@ -96,6 +110,8 @@ def path(value: Any, name: str, text: bool) -> str | None:
         return None
     if not isinstance(value, (str, os.PathLike)):
         raise OptionTypeError(f"{name}={value!r} has the wrong type: give the path of a file")
+    if not os.fspath(value):
+        raise OptionError(f"{name}={value!r} is empty: give the path of a file")
     return os.fsdecode(value)
 
 
@@ -105,15 +121,16 @@ def sinks(value: Any, name: str, text: bool) -> tuple[Any, ...]:
         names = [item.strip() for item in str(value).split(",")]
         value = () if names == ["none"] else [item for item in names if item]
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise OptionTypeError(
-            f'{name}={value!r} has the wrong type: give a list, such as ["structlog", "otel"]'
-        )
+        raise OptionTypeError(f'{name}={value!r} has the wrong type: give a list, such as ["structlog", "otel"]')
     given = tuple(value)
     for sink in given:
         if not (isinstance(sink, str) or callable(sink) or callable(getattr(sink, "emit", None))):
             raise OptionTypeError(
-                f"{name} has {sink!r}, no sink: give a name, a callable, or an object with emit(cycle)"
+                f"{name} has {sink!r}, which is no sink: "
+                "give a name, an object with emit(cycle), or a function of one cycle"
             )
+        if isinstance(sink, str) and given.count(sink) > 1:
+            raise OptionError(f"{name} has {sink!r} more than once: give it once")
     return given
 
 
@@ -133,9 +150,7 @@ def limits(unit: Callable[[Any, str], float], rising: bool, most: float = float(
             )
         given = tuple(value)
         if len(given) != 4:
-            raise OptionError(
-                f"{name}={given!r} has {len(given)} values: give four (excellent, good, average, poor)"
-            )
+            raise OptionError(f"{name}={given!r} is not allowed: give four values (excellent, good, average, poor)")
         a, b, c, d = (unit(item, name) for item in given)
         if not ((a < b < c < d) if rising else (a > b > c > d)):
             raise OptionError(f"{name}={given!r} is not allowed: the four values must {order} strictly")
@@ -164,10 +179,13 @@ def positive(value: Any, name: str) -> float:
 
 def table(keys: Mapping[str, Reader], kind: type[Any]) -> Reader:
     """A table of tables: name -> the options in `keys`, as a `kind` of named tuple."""
+    example = f"{{{next(iter(keys))!r}: ...}}"
 
     def read(value: Any, name: str, text: bool) -> dict[str, Any]:
         if not isinstance(value, Mapping):
-            raise OptionTypeError(f"{name}={value!r} has the wrong type: give a table of tables")
+            raise OptionTypeError(
+                f"{name}={value!r} has the wrong type: give a table of tables, such as {{'name': {example}}}"
+            )
         result = {}
         for key, given in value.items():
             here = f"{name}[{key!r}]"
@@ -175,7 +193,7 @@ def table(keys: Mapping[str, Reader], kind: type[Any]) -> Reader:
                 raise OptionTypeError(f"{here} has the wrong type of name: give a string")
             options = given._asdict() if isinstance(given, kind) else given
             if not isinstance(options, Mapping):
-                raise OptionTypeError(f"{here}={options!r} has the wrong type: give a table")
+                raise OptionTypeError(f"{here}={options!r} has the wrong type: give a table, such as {example}")
             for option in options:
                 if option not in keys:
                     raise OptionError(f"{here} has no option {option!r}: {nearest(str(option), keys)}")

@@ -11,6 +11,10 @@ that is continuous and strictly monotone:
 
 A part without evidence is left out and its weight shared among the rest. Throughput has evidence only where
 thresholds for it are configured: a live site's throughput says how much is asked of it, not how good it is.
+
+A mean forgives: with everything else perfect, a site that fails 30 % of its calls scores 89. Value and category
+stay that mean, with the meaning above; the promises that it forgave, a missed SLO and a success rate below
+`good`, are in `Score.caveats`, and stand beside the category wherever it is shown.
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from math import isnan, log
+from operator import attrgetter
 from typing import NamedTuple
 
 from .config import Config, Limits4, SiteConfig
-from .model import BenchmarkResult, Part, Score, Stats
+from .model import Part, Score, Stats, category
 
 __all__ = ["WEIGHTS", "Scorer", "Thresholds", "category", "for_slo", "points", "score"]
 
@@ -34,14 +39,8 @@ WEIGHTS = {
     "throughput": 0.10,
 }
 _UNITS = ("s", "MB", "%", "fraction", "calls/s")
+_values = attrgetter("p95_s", "memory_mb", "cpu_percent", "success_rate", "throughput")
 _BORDERS = (90.0, 75.0, 60.0, 40.0)
-_CATEGORIES = (
-    (90.0, BenchmarkResult.EXCELLENT),
-    (75.0, BenchmarkResult.GOOD),
-    (60.0, BenchmarkResult.AVERAGE),
-    (40.0, BenchmarkResult.POOR),
-)
-_ROUNDING = 1e-9  # a weighted mean can miss a border by some 1e-14
 
 
 class Thresholds(NamedTuple):
@@ -60,14 +59,6 @@ DEFAULT = Thresholds()
 def for_slo(slo_s: float) -> Limits4:
     """The time thresholds that an SLO stands for: `good` is the SLO, the others in the usual ratio to it."""
     return slo_s / 5.0, slo_s, 2.0 * slo_s, 4.0 * slo_s
-
-
-def category(value: float) -> BenchmarkResult:
-    """The category of a score or of the points of one part."""
-    for border, result in _CATEGORIES:
-        if value >= border - _ROUNDING:
-            return result
-    return BenchmarkResult.CRITICAL
 
 
 Curve = Callable[[float], float]
@@ -121,51 +112,71 @@ def points(name: str, value: float, limits: Limits4) -> float:
     return _curve(name, limits)(value)
 
 
-_Plan = tuple[tuple[str, str, float, Limits4, Curve] | None, ...]  # in the order of WEIGHTS
-_NAMES = tuple(WEIGHTS)
+class _Step(NamedTuple):
+    """One part of a score, without its value."""
+
+    place: int  # in the order of WEIGHTS
+    name: str
+    unit: str
+    weight: float
+    share: float  # of the weights of the parts with evidence
+    limits: Limits4
+    curve: Curve
 
 
-def _plan(thresholds: Thresholds) -> _Plan:
-    """All that does not depend on the values, worked out once for each set of thresholds."""
-    plan: list[tuple[str, str, float, Limits4, Curve] | None] = []
-    for (name, weight), unit, limits in zip(WEIGHTS.items(), _UNITS, thresholds, strict=True):
-        plan.append(None if limits is None else (name, unit, weight, limits, _curve(name, limits)))
-    return tuple(plan)
+class _Plan:
+    """All that does not depend on the values, worked out once for each site and choice of parts."""
+
+    __slots__ = ("_missing", "_slo_s", "_steps", "_thresholds", "_whole", "_without")
+
+    def __init__(self, thresholds: tuple[Limits4 | None, ...], slo_s: float | None) -> None:
+        """`thresholds` as in Thresholds, with None for a part that is left out."""
+        rated = [
+            (place, name, unit, WEIGHTS[name], limits)
+            for place, (name, unit, limits) in enumerate(zip(WEIGHTS, _UNITS, thresholds, strict=True))
+            if limits is not None
+        ]
+        self._thresholds, self._slo_s = thresholds, slo_s
+        self._whole = whole = sum(weight for _, _, _, weight, _ in rated)
+        self._steps = tuple(
+            _Step(place, name, unit, weight, weight / whole, limits, _curve(name, limits))
+            for place, name, unit, weight, limits in rated
+        )
+        self._missing = tuple(name for name, limits in zip(WEIGHTS, thresholds, strict=True) if limits is None)
+        self._without: dict[int, _Plan] = {}
+
+    def score(self, values: tuple[float | None, ...]) -> Score:
+        """The score for the values of the parts, in the order of WEIGHTS."""
+        total = 0.0
+        parts = []
+        for place, name, unit, weight, share, limits, curve in self._steps:
+            value = values[place]
+            if value is None or isnan(value):
+                return self._leave_out(place).score(values)
+            gained = curve(value)
+            total += weight * gained
+            parts.append(_new(Part, (name, value, unit, weight, share, gained, limits)))
+        if not parts:
+            return Score(None, None, (), self._missing, self._slo_s)
+        total /= self._whole
+        return _new(Score, (total, category(total), tuple(parts), self._missing, self._slo_s))
+
+    def _leave_out(self, place: int) -> _Plan:
+        plan = self._without.get(place)
+        if plan is None:
+            thresholds = (*self._thresholds[:place], None, *self._thresholds[place + 1 :])
+            plan = self._without[place] = _Plan(thresholds, self._slo_s)
+        return plan
 
 
-def _score(stats: Stats, plan: _Plan) -> Score:
-    values = (stats.p95_s, stats.memory_mb, stats.cpu_percent, stats.success_rate, stats.throughput)
-    found: list[tuple[str, float, str, float, float, Limits4]] = []
-    missing: list[str] = []
-    total = sum_of_weights = 0.0
-    for index, step in enumerate(plan):
-        value = values[index]
-        if step is None or value is None or isnan(value):
-            missing.append(_NAMES[index])
-            continue
-        name, unit, weight, limits, curve = step
-        gained = curve(value)
-        total += weight * gained
-        sum_of_weights += weight
-        found.append((name, value, unit, weight, gained, limits))
-    if not found:
-        return Score(None, None, (), tuple(missing))
-    result = total / sum_of_weights
-    parts = [
-        _new_part(Part, (name, value, unit, weight, weight / sum_of_weights, gained, limits))
-        for name, value, unit, weight, gained, limits in found
-    ]
-    return Score(result, category(result), tuple(parts), tuple(missing))
-
-
-_new_part = tuple.__new__  # what Part(...) does, without its Python-level __new__: five a site and cycle
+_new = tuple.__new__  # what Part(...) does, without its Python-level __new__: five a site and cycle
 
 
 def score(stats: Stats, thresholds: Thresholds = DEFAULT) -> Score:
     """The score of one site; an SLO in the stats replaces the time thresholds."""
     if stats.slo_s is not None:
         thresholds = thresholds._replace(time=for_slo(stats.slo_s))
-    return _score(stats, _plan(thresholds))
+    return _Plan(thresholds, stats.slo_s).score(_values(stats))
 
 
 class Scorer:
@@ -194,8 +205,8 @@ class Scorer:
         key = (stats.site, stats.slo_s)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = _plan(self.thresholds(*key))
-        return _score(stats, plan)
+            plan = self._plans[key] = _Plan(self.thresholds(*key), self._config.slo_for(*key))
+        return plan.score(_values(stats))
 
     def score_many(self, stats: Iterable[Stats]) -> list[Score]:
         """The scores of many sites, in their order."""

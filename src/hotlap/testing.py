@@ -100,7 +100,7 @@ def capture(**options: Any) -> Iterator[Capture]:
     running goes on afterwards as before, also after an exception; it misses the records of the calls in the
     block, which are captured, but not the calls. Captures can be nested: the inner one has the records.
     """
-    own = monitor.Monitor(configuration.load({"sinks": (), **options}))
+    own = monitor.Monitor(configuration.load({"sinks": (), **options}, caller="capture()"))
     captured = Capture()
     known = [(site, site.mode, site.tail_ns) for site in registry.sites.values()]
     was_enabled = core.enabled()

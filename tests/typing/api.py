@@ -32,6 +32,22 @@ bare(1)  # type: ignore[call-arg]
 called(b=1)  # type: ignore[call-arg]
 assert_type(benchmark(len)([1]), int)
 
+# What is declared of a lambda, a partial or an object that can be called holds when it is measured.
+thunk: Callable[[], int] = benchmark(name="typing.thunk")(lambda: len("ab"))
+square: Callable[[float], float] = benchmark(lambda x: x * x)
+assert_type(thunk(), int)
+assert_type(square(2.0), float)
+assert_type(benchmark(name="typing.partial")(functools.partial(called, 1)), "functools.partial[int]")
+assert_type(benchmark(functools.lru_cache(called)).cache_info().hits, int)
+
+
+class Callee:
+    def __call__(self, a: int) -> str:
+        return str(a)
+
+
+assert_type(benchmark(name="typing.callee")(Callee()), Callee)
+
 
 def argument_names(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return function(*args, **kwargs)

@@ -15,19 +15,18 @@ from rich.text import Text
 
 import hotlap
 
-from ..config import load
+from ..config import Config, load
 from ..errors import HotlapError
 from ..model import Cycle
 from ..sinks.jsonfile import FileSink
 from . import report
-from .output import console, duration, table
+from .output import console, count, duration, table
 
 if TYPE_CHECKING:
     from ..demo import Summary
 
-_WINDOWS = (
-    5  # in a run, so that a finding can come back; the last one is half a window and what comes over time
-)
+# In a run, so that a finding can come back; the last one is half a window and what comes over time.
+_WINDOWS = 5
 _SHORTEST_WINDOW_S = 1.0
 _LIVE_ROWS = 20
 
@@ -44,9 +43,10 @@ def demo(
 
     out = console()
     cycles: list[Cycle] = []
-    file = FileSink(save) if save is not None else None
+    file = FileSink(save, "--save") if save is not None else None
+    interval_s = max(_SHORTEST_WINDOW_S, seconds / (_WINDOWS - 0.5))
     out.print(f"Working on Python's own standard library for {duration(seconds)}. Ctrl-C ends it earlier.")
-    hotlap.start(interval=max(_SHORTEST_WINDOW_S, seconds / (_WINDOWS - 0.5)), sinks=[cycles.append])
+    hotlap.start(interval=interval_s, sinks=[cycles.append])
     started = time.monotonic()
     done = Summary()
     try:
@@ -54,7 +54,7 @@ def demo(
             run(seconds, done, after_round=shown)
     finally:
         hotlap.stop()  # with a last cycle
-    _show(out, done, time.monotonic() - started, cycles)
+    _show(out, done, time.monotonic() - started, cycles, interval_s)
     if file is not None and cycles:
         file.emit(report.fullest(cycles))
         out.print(f"\nReports of one window are in {save}. What each rule says about a site:")
@@ -90,8 +90,9 @@ def _progress(out: Console, started: float, seconds: float, done: Summary) -> It
 
 def _done(done: Summary) -> str:
     return (
-        f"{len(done.files)} files indexed, {done.archived} archived, {done.searches:,} searches, "
-        f"{done.imports:,} imports followed, {len(done.duplicates)} pairs of near-duplicates"
+        f"{count(len(done.files), 'file')} indexed, {done.archived:,} archived, "
+        f"{count(done.searches, 'search', 'searches')}, {count(done.imports, 'import')} followed, "
+        f"{count(len(done.duplicates), 'pair')} of near-duplicates"
     )
 
 
@@ -113,19 +114,21 @@ def _live_table() -> Any:
     return rows
 
 
-def _show(out: Console, done: Summary, took_s: float, cycles: list[Cycle]) -> None:
+def _show(out: Console, done: Summary, took_s: float, cycles: list[Cycle], interval_s: float) -> None:
     out.print(f"\n{_done(done)}, in {duration(took_s)}.")
     if not any(cycle.reports for cycle in cycles):
         off = load().disabled
-        out.print(
-            "Nothing was recorded: " + ("HOTLAP_DISABLED is set." if off else "the log says what failed.")
-        )
+        out.print("Nothing was recorded: " + ("HOTLAP_DISABLED is set." if off else "the log says what failed."))
         return
     out.print("\n[bold]Sites[/bold] (calls, errors and time: the whole run; the rest: the last window)\n")
     out.print(report.scores(cycles))
     out.print("\n[bold]Findings[/bold] (from measurement alone)\n")
     for paragraph in report.findings(report.lasting(cycles)):
         out.print(paragraph)
-    out.print("[bold]The recorder's own cost[/bold]")
+    # Short windows make it look dear: what a cycle costs hardly depends on the window's length.
+    out.print(
+        "[bold]The recorder's own cost[/bold] (as it measured it; "
+        f"a cycle every {duration(interval_s)} here, every {duration(Config().interval)} by default)"
+    )
     for line in report.cost(cycles):
         out.print(f"  {line}")

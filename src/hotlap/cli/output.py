@@ -68,6 +68,11 @@ def share(fraction: float | None) -> str:
     return "-" if fraction is None else f"{digits(100 * fraction)} %"
 
 
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """ "1 file", "1,200 files"; `nouns` where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def number(value: float | int | str | None) -> str:
     """A value of a finding's evidence."""
     if value is None:

@@ -9,8 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..model import BenchmarkResult, Cycle, Finding, Report
-from .output import digits, duration, near, number, share, table
+from ..model import BenchmarkResult, Cycle, Finding, Report, Score
+from ..rules import Rules
+from .output import count, digits, duration, near, number, share, table
 
 _SHOWN_FROM = 25.0  # severity: a rule's info limit
 _STYLES = {
@@ -24,7 +25,7 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """A finding that came back: the most severe one, and in how many of the judged windows there was one."""
+    """A finding that came back: the median one, and in how many of the judged windows there was one."""
 
     finding: Finding
     windows: int
@@ -34,24 +35,36 @@ class Lasting:
 def lasting(cycles: Iterable[Cycle]) -> list[Lasting]:
     """The findings that hold in at least half of the windows in which their rule could judge, worst first.
 
-    One window's finding may be chance (a pause of the machine, a round of the garbage collector); what is
-    there most of the time is not.
+    One window's finding may be chance (a pause of the machine, a round of the garbage collector): it counts only where
+    the site has no other window. Of several the median by severity is kept, not the worst; of those that are alike the
+    one with the highest confidence. One that yields to another about its site is left out.
     """
     judged: dict[tuple[str, str], int] = {}
     found: dict[tuple[str, str], list[Finding]] = {}
+    windows: dict[str, int] = {}
     for cycle in cycles:
         for report in cycle.reports:
+            windows[report.site] = windows.get(report.site, 0) + 1
             for verdict in report.verdicts:
                 key = (verdict.rule, report.site)
                 judged[key] = judged.get(key, 0) + verdict.judged
                 if verdict.finding is not None and verdict.finding.severity >= _SHOWN_FROM:
                     found.setdefault(key, []).append(verdict.finding)
-    kept = [
-        Lasting(max(findings, key=lambda finding: finding.severity), len(findings), judged[key])
+    came_back = [
+        _median(findings)
         for key, findings in found.items()
-        if 2 * len(findings) >= judged[key]
+        if 2 * len(findings) >= judged[key] and len(findings) >= min(2, windows[key[1]])
+    ]
+    kept = [
+        Lasting(finding, len(found[finding.rule, finding.site]), judged[finding.rule, finding.site])
+        for finding in Rules().standing(came_back)
     ]
     return sorted(kept, key=lambda one: (-one.finding.severity, one.finding.site, one.finding.rule))
+
+
+def _median(findings: list[Finding]) -> Finding:
+    severity = sorted(finding.severity for finding in findings)[len(findings) // 2]
+    return max((one for one in findings if one.severity == severity), key=lambda finding: finding.confidence)
 
 
 def latest(cycles: Iterable[Cycle]) -> dict[str, Report]:
@@ -61,9 +74,7 @@ def latest(cycles: Iterable[Cycle]) -> dict[str, Report]:
 
 def fullest(cycles: Sequence[Cycle]) -> Cycle:
     """The cycle that says the most: with the most sites, of these the one with the most calls."""
-    return max(
-        cycles, key=lambda cycle: (len(cycle.reports), sum(report.stats.calls for report in cycle.reports))
-    )
+    return max(cycles, key=lambda cycle: (len(cycle.reports), sum(report.stats.calls for report in cycle.reports)))
 
 
 def scores(cycles: Sequence[Cycle]) -> Table:
@@ -90,9 +101,17 @@ def scores(cycles: Sequence[Cycle]) -> Table:
             duration(stats.p99_s),
             "-" if stats.cpu_percent is None else f"{digits(stats.cpu_percent)} %",
             "-" if score.value is None else f"{score.value:.0f}",
-            Text(score.category.value, style=_STYLES[score.category]) if score.category else Text("-"),
+            _category(score),
         )
     return result
+
+
+def _category(score: Score) -> Text:
+    """The category with its caveats, which take away the green."""
+    if score.category is None:
+        return Text("-")
+    style = _STYLES[score.category]
+    return Text(score.summary, style=_STYLES[BenchmarkResult.AVERAGE] if score.caveats and style == "green" else style)
 
 
 def findings(found: Sequence[Lasting]) -> Iterator[Text | Padding]:
@@ -110,7 +129,10 @@ def findings(found: Sequence[Lasting]) -> Iterator[Text | Padding]:
         )
         evidence = ", ".join(f"{name} {number(value)}" for name, value in finding.evidence.items())
         lines = [finding.summary, finding.advice, f"Evidence: {evidence}" if evidence else "", finding.gain]
-        lines.append(f"Confidence {share(finding.confidence)}; in {one.windows} of {one.judged} windows.")
+        which = ", of which this is the median" if one.windows > 1 else ""
+        lines.append(
+            f"Confidence {share(finding.confidence)}; in {one.windows} of {count(one.judged, 'window')}{which}."
+        )
         yield Padding(Text("\n".join(line for line in lines if line)), (0, 0, 1, 2), expand=False)
 
 
@@ -134,12 +156,10 @@ def cost(cycles: Sequence[Cycle]) -> list[str]:
     slowest = max(cycle.cost_s for cycle in cycles)
     counting = sorted({report.site for cycle in cycles for report in cycle.reports if report.stats.counting})
     lines = [
-        f"{share(mean)} of one core on average, {share(most)} in the worst window "
-        f"(budget {share(context.budget)})",
-        f"{len(cycles)} cycles, the longest {duration(slowest)}; {records:,} records read, {lost:,} lost",
+        f"{share(mean)} of one core on average, {share(most)} in the worst window (budget {share(context.budget)})",
+        f"{count(len(cycles), 'cycle')}, the longest {duration(slowest)}; "
+        f"{count(records, 'record')} read, {lost:,} lost",
     ]
     if counting:
-        lines.append(
-            f"to stay within the budget, these were counted and not timed for a while: {', '.join(counting)}"
-        )
+        lines.append(f"to stay within the budget, these were counted and not timed for a while: {', '.join(counting)}")
     return lines

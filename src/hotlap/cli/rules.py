@@ -44,9 +44,7 @@ def _listed() -> Table:
     rows = table("rule", "finds", "needs", "limits on", "info", "warning", right=("info", "warning"))
     for rule in known.rules:
         limits = known.limits[rule.id]
-        rows.add_row(
-            rule.id, rule.title, rule.needs, rule.measure, digits(limits.info), digits(limits.warning)
-        )
+        rows.add_row(rule.id, rule.title, rule.needs, rule.measure, digits(limits.info), digits(limits.warning))
         if rule.id in known.off:
             rows.add_row("", Text(known.off[rule.id], style="dim"))
     return rows
@@ -82,15 +80,9 @@ def _nearest(site: str, known: list[str]) -> str:
     """What may have been meant: names like it, also by their last part; otherwise some of what there is."""
     last = {name.rpartition(".")[2]: name for name in known}
     close = get_close_matches(site, known, n=3, cutoff=0.5)
-    close += [
-        last[name]
-        for name in get_close_matches(site.rpartition(".")[2], last, n=3)
-        if last[name] not in close
-    ]
+    close += [last[name] for name in get_close_matches(site.rpartition(".")[2], last, n=3) if last[name] not in close]
     if close:
         return f"did you mean {' or '.join(map(repr, close[:3]))}?"
     return (
-        f"its sites are {', '.join(sorted(known)[:10])}{', ...' if len(known) > 10 else ''}"
-        if known
-        else "it is empty"
+        f"its sites are {', '.join(sorted(known)[:10])}{', ...' if len(known) > 10 else ''}" if known else "it is empty"
     )

@@ -11,6 +11,8 @@ Judgement.failed; the caller says so once and goes on with `rules.without(...)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import NamedTuple
 
 from ..config import Config, RuleConfig, nearest
@@ -18,6 +20,7 @@ from ..errors import OptionError, OptionTypeError
 from ..model import Context, Finding, Stats, Verdict, Verdicts
 from . import algorithm, concurrency, cpu, errors, io, memory, recorder, time
 from .base import Limits, Rule, check_limits, severity
+from .words import either
 
 __all__ = [
     "PROCESS_SITE",
@@ -70,13 +73,9 @@ def register(rule: Rule) -> Rule:
     if not topic or not name:
         raise OptionError(f'id={rule.id!r} of {rule!r} is not allowed: give a topic and a name, "topic.name"')
     if any(rule.id == other.id for other in registered()):
-        raise OptionError(
-            f"id={rule.id!r} is taken: give the rule another id, or unregister the other one first"
-        )
+        raise OptionError(f"id={rule.id!r} is taken: give the rule another id, or unregister the other one first")
     if rule.scope not in ("site", "process"):
-        raise OptionError(
-            f'scope={rule.scope!r} of rule {rule.id!r} is not allowed: give "site" or "process"'
-        )
+        raise OptionError(f'scope={rule.scope!r} of rule {rule.id!r} is not allowed: give "site" or "process"')
     check_limits(rule.limits, rule.id)
     _users[rule.id] = rule
     return rule
@@ -104,12 +103,13 @@ class Judgement(NamedTuple):
 
 
 _Check = Callable[[Stats, Context, Limits], Verdict]
+_NUMBERS = frozenset(field.name for field in fields(Stats) if field.type in ("int", "float", "float | None"))
 
 
 class Rules:
     """The rules in force and their limits: immutable. Raises OptionError for unknown ids and bad limits."""
 
-    __slots__ = ("_later", "_off", "_process", "_site", "limits", "rules")
+    __slots__ = ("_asked", "_gauges", "_later", "_least", "_off", "_process", "_site", "_yields", "limits", "rules")
 
     def __init__(
         self,
@@ -135,14 +135,28 @@ class Rules:
         self._arrange(reasons)
 
     def _arrange(self, reasons: Mapping[str, str]) -> None:
-        """Bind what judge() calls, so that its loop looks nothing up."""
+        """Bind what judge() and find() call, so that their loops look nothing up."""
         self._off = dict(reasons)
         plans: dict[str, list[tuple[str, _Check | Verdict, Limits]]] = {"site": [], "process": []}
+        asked: list[tuple[str, float, tuple[str, _Check, Limits]]] = []
         for rule in self.rules:
-            reason = self._off.get(rule.id)
+            reason, limits = self._off.get(rule.id), self.limits[rule.id]
             check = rule.check if reason is None else Verdict(rule.id, None, f"not judged: {reason}", False)
-            plans[rule.scope].append((rule.id, check, self.limits[rule.id]))
+            plans[rule.scope].append((rule.id, check, limits))
+            if reason is None and rule.scope == "site":
+                gauge, least = rule.least(limits)
+                if gauge not in _NUMBERS or not isinstance(least, (int, float)):
+                    raise OptionError(
+                        f"least()={gauge!r}, {least!r} of rule {rule.id!r} is not allowed: give the name of a field of "
+                        "Stats that is a number, and a number"
+                    )
+                asked.append((gauge, least, (rule.id, rule.check, limits)))
         self._site, self._process = tuple(plans["site"]), tuple(plans["process"])
+        self._asked = tuple(plan for _, _, plan in asked)
+        self._least = tuple(least for _, least, _ in asked)
+        # The last two make it a tuple, however many rules there are.
+        self._gauges = attrgetter(*(gauge for gauge, _, _ in asked), "site", "site")
+        self._yields = {rule.id: rule.yields_to for rule in self.rules if rule.yields_to}
         self._later = self._verdicts  # one bound method for the verdicts of all sites
 
     @property
@@ -160,23 +174,46 @@ class Rules:
 
     def judge(self, stats: Stats, context: Context) -> Judgement:
         """What each rule for sites says about one site. Never raises because of a rule."""
-        return _judge(self._site, stats, context)
+        verdicts, failed = _judge(self._site, stats, context)
+        found = [verdict.finding for verdict in verdicts if verdict.finding is not None]
+        kept = self.standing(found)
+        if len(kept) < len(found):
+            verdicts = tuple(self._silenced(verdict, found, kept) for verdict in verdicts)
+        return Judgement(verdicts, failed)
 
     def find(self, stats: Stats, context: Context) -> Judgement:
         """As judge(), but with verdicts that are worked out when they are read: only findings are kept."""
         findings: list[Finding] = []
         failed: tuple[RuleFailure, ...] = ()
-        for rule_id, check, limits in self._site:
-            if type(check) is Verdict:
+        for value, least, plan in zip(self._gauges(stats), self._least, self._asked, strict=False):
+            if value is None or value < least:
                 continue
+            rule_id, check, limits = plan
             try:
-                finding = check(stats, context, limits).finding  # type: ignore[operator]  # no Verdict: a check
+                finding = check(stats, context, limits).finding
             except Exception as error:
                 failed += (RuleFailure(rule_id, error),)
             else:
                 if finding is not None:
                     findings.append(finding)
+        if len(findings) > 1:
+            findings = self.standing(findings)
         return Judgement(Verdicts(tuple(findings), self._later, stats, context), failed)
+
+    def standing(self, findings: Sequence[Finding]) -> list[Finding]:
+        """The findings without those that yield to another one about the same site."""
+        found = {(finding.rule, finding.site) for finding in findings}
+        return [
+            finding
+            for finding in findings
+            if not any((other, finding.site) in found for other in self._yields.get(finding.rule, ()))
+        ]
+
+    def _silenced(self, verdict: Verdict, found: list[Finding], kept: list[Finding]) -> Verdict:
+        if verdict.finding is None or verdict.finding in kept:
+            return verdict
+        others = [one.rule for one in found if one.rule in self._yields[verdict.rule]]
+        return Verdict(verdict.rule, None, f"not judged: {either(others)} says it", False)
 
     def _verdicts(self, stats: Stats, context: Context) -> Sequence[Verdict]:
         return self.judge(stats, context).verdicts

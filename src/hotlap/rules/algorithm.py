@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..model import Context, Stats, Verdict
 from .base import MOST_INFO, Limits, Rule, confidence, severity
-from .words import Share, duration, share
+from .words import Share, duration, hourly
 
 __all__ = ["Growth"]
 
@@ -23,6 +23,9 @@ class Growth(Rule):
     CREDIBLE = 6.0  # beyond, the size is not what the time depends on
     LONG_S = 0.05  # p95 from which on the growth already hurts
 
+    def least(self, limits: Limits) -> tuple[str, float]:
+        return "size_exponent", limits.info
+
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         exponent, samples, total = stats.size_exponent, stats.samples, stats.total_s
         if exponent is None:
@@ -35,23 +38,19 @@ class Growth(Rule):
             return self.within("time grows as size**{:.3g}, limit {:g}", exponent, limits.info)
         load = (total or 0.0) / stats.window_s if stats.window_s > 0.0 else 0.0
         if load < self.LEAST_LOAD:
-            return self.within(
-                "time grows as size**{:.3g}, but it takes {} of the time", exponent, Share(load)
-            )
+            return self.within("time grows as size**{:.3g}, but it takes {} of the time", exponent, Share(load))
         level = severity(exponent, limits)
         if (stats.p95_s or 0.0) < self.LONG_S:
             level = min(level, MOST_INFO)
         return self.found(
             stats,
             level,
-            f"{stats.site}: time grows as size**{exponent:.3g}; twice the input takes "
-            f"{2.0**exponent:.3g} times as long.",
-            "Look for a loop in a loop over the same data: a set or dict instead of `in` a list, sorting "
-            "once, "
+            f"{stats.site}: time grows as size**{exponent:.2g}; twice the input takes {2.0**exponent:.2g} times as "
+            "long.",
+            "Look for a loop in a loop over the same data: a set or dict instead of `in` a list, sorting once, "
             "comparing only within groups that can match.",
             {"size_exponent": exponent, "p95_s": stats.p95_s or 0.0, "load": load, "samples": samples},
             confidence=confidence(samples, self.SAMPLES / 2),
-            gain=f"It takes {share(min(load, 1.0))} of a thread's time now (p95 "
-            f"{duration(stats.p95_s or 0.0)}); "
-            "with linear growth twice the input would only double that.",
+            gain=f"It takes {hourly(3600.0 * load)} now (p95 {duration(stats.p95_s or 0.0)}); with linear growth twice "
+            "the input would only double that.",
         )

@@ -25,8 +25,10 @@ __all__ = [
     "Rule",
     "check_limits",
     "confidence",
+    "gave_up_cpu",
     "per_hour",
     "severity",
+    "waiting_share",
 ]
 
 INFO = 25.0
@@ -46,9 +48,7 @@ def check_limits(limits: Limits, rule: str) -> Limits:
     """`limits` themselves. Raises OptionError or OptionTypeError when they make no sense."""
     for name, value in zip(Limits._fields, limits, strict=True):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise OptionTypeError(
-                f"{name}={value!r} of rule {rule!r} is no number: give a number more than 0"
-            )
+            raise OptionTypeError(f"{name}={value!r} of rule {rule!r} is no number: give a number more than 0")
         if not (isfinite(value) and value > 0):
             raise OptionError(f"{name}={value!r} of rule {rule!r} is not allowed: give a number more than 0")
     if not limits.info < limits.warning:
@@ -79,6 +79,27 @@ def confidence(amount: float, needed: float) -> float:
     return amount / (amount + needed) if amount > 0 else 0.0
 
 
+def waiting_share(stats: Stats) -> float | None:
+    """Share of the wall time in which the calls do not compute, 0-1; None without evidence.
+
+    Exact for async calls, from what they are suspended for: the CPU time of a coroutine's thread is not its own alone.
+    """
+    if stats.suspended_s and stats.mean_s:
+        return min(stats.suspended_s / stats.mean_s, 1.0)
+    return None if stats.cpu_fraction is None else max(0.0, 1.0 - stats.cpu_fraction)
+
+
+def gave_up_cpu(stats: Stats) -> bool:
+    """Whether calls that do not compute let go of the CPU, rather than have it taken by other threads or processes.
+
+    Half a voluntary switch a call says so; fewer where only some calls wait, if it was not more often taken.
+    """
+    if stats.suspended_s or stats.voluntary is None:
+        return True
+    switches = stats.voluntary + (stats.major_faults or 0.0)
+    return switches >= 0.5 or (switches >= 0.1 and switches > (stats.involuntary or 0.0))
+
+
 def per_hour(stats: Stats) -> float:
     """What turns a sum over the window into a sum per hour."""
     return 3600.0 / stats.window_s if stats.window_s > 0 else 0.0
@@ -93,6 +114,7 @@ class Rule:
     measure   the number that is compared with the limits, in words, with its unit
     limits    default limits of that number
     scope     "site": once for each site; "process": once for the process, with the stats of the site "hotlap"
+    yields_to rules whose finding about the same site says all that this one would: then it says nothing
     """
 
     id: str = ""
@@ -101,6 +123,7 @@ class Rule:
     measure: str = ""
     limits: Limits = Limits(1.0, 2.0)
     scope: str = "site"
+    yields_to: tuple[str, ...] = ()
 
     @property
     def topic(self) -> str:
@@ -109,6 +132,15 @@ class Rule:
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         """What the rule says about this site in this window."""
         raise NotImplementedError
+
+    def least(self, limits: Limits) -> tuple[str, float]:
+        """A field of Stats, and how much of it there must be for `check` to find anything.
+
+        With less, or with None, nobody asks for the verdict unless somebody reads it: most of a thousand sites
+        are spared that in each cycle. By default all are asked. A `check` of yours that finds things with less than
+        the `least` it inherits needs its own.
+        """
+        return "calls", 0.0
 
     # What `check` returns: one of these three.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import sqrt
 
 from ..model import Context, Stats, Verdict
-from .base import Limits, Rule, confidence, per_hour, severity
-from .words import Share, duration, share
+from .base import Limits, Rule, confidence, severity
+from .words import Share, hourly, rate, share
 
 __all__ = ["Rate", "wilson_lower"]
 
@@ -36,6 +36,9 @@ class Rate(Rule):
 
     ERRORS = 3
 
+    def least(self, limits: Limits) -> tuple[str, float]:
+        return "errors", self.ERRORS
+
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         calls, errors = stats.calls, stats.errors
         if calls == 0:
@@ -52,23 +55,18 @@ class Rate(Rule):
                 Share(least),
                 Share(limits.info),
             )
-        hourly = errors * per_hour(stats)
-        lost = hourly * stats.mean_s if stats.mean_s is not None else None
+        a_second = errors / stats.window_s if stats.window_s > 0.0 else 0.0
+        lost = 3600.0 * a_second * stats.mean_s if stats.mean_s is not None else None
+        traced = " or in the traces attached" if any(one.error for one in stats.slowest) else ""
         return self.found(
             stats,
             severity(least, limits),
             f"{stats.site}: {errors:,} of {calls:,} calls ended in an exception ({share(errors / calls)}).",
-            "Look at which exceptions these are, in the log or in the traces attached. If they are an "
-            "expected "
-            "answer (nothing found, try again), return it instead of raising: then they are no failures, and "
-            "cheaper.",
+            f"Look at which exceptions these are, in the log{traced}. If they are an expected answer (nothing found, "
+            "try again), return it instead of raising: then they are no failures, and cheaper.",
             {"error_rate": errors / calls, "least_rate": least, "errors": errors, "calls": calls},
             confidence=confidence(errors, 1.0),
-            gain=f"{hourly:,.0f} failed calls per hour"
-            + (
-                f", with {duration(lost)} of time in them (at the mean of all calls)."
-                if lost is not None
-                else "."
-            ),
+            gain=rate(a_second, "failed call")
+            + (f", and {hourly(lost, 'time')} in them, at the mean of all calls." if lost is not None else "."),
             gain_s_per_hour=lost,
         )

@@ -20,6 +20,9 @@ class Heavy(Rule):
 
     SAMPLES = 5  # one big load at the start is what memory is for
 
+    def least(self, limits: Limits) -> tuple[str, float]:
+        return "memory_mb", limits.info
+
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         mb, samples = stats.memory_mb, stats.samples
         if samples < self.SAMPLES:
@@ -63,6 +66,10 @@ class Growing(Rule):
     LEAST_PART = 0.05  # of the process's memory
     WARNING_PART = 0.2  # a cache that fills grows too: a warning when the process has grown by this part
     LEAST_SHARE = 0.25  # of the fresh memory touched
+    ANY_MB = 1e-9  # less than a page in a million calls
+
+    def least(self, limits: Limits) -> tuple[str, float]:
+        return "memory_mb", self.ANY_MB
 
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         if context.rss_windows < self.WINDOWS:
@@ -71,7 +78,7 @@ class Growing(Rule):
         if slope is None or slope <= 0.0:
             return self.within("the process does not grow")
         mine = context.site_memory_share.get(stats.site)
-        if mine is None:
+        if mine is None or (stats.memory_mb or 0.0) < self.ANY_MB:
             return self.unjudged("no page faults in the samples")
         per_minute = 60.0 * slope
         charged = per_minute * mine
@@ -93,9 +100,8 @@ class Growing(Rule):
             level,
             f"The process grows by {megabytes(per_minute)} a minute ({megabytes(growth)} so far, now "
             f"{megabytes(rss)}), and {share(mine)} of the fresh memory is touched in {stats.site}.",
-            "Look for what it keeps: a cache without a limit, a list or dict at module level, callbacks "
-            "and tasks "
-            "never removed. tracemalloc, started before and after, shows the line.",
+            "Look for what it keeps: a cache without a limit, a list or dict at module level, callbacks and tasks "
+            "never removed. The difference between two snapshots of tracemalloc shows the lines.",
             {
                 "rss_mb": rss,
                 "rss_growth_mb": growth,
@@ -121,6 +127,9 @@ class Variance(Rule):
     LEAST_MB = 10.0
     LARGE_MB = 200.0
 
+    def least(self, limits: Limits) -> tuple[str, float]:
+        return "memory_mb_std", self.LEAST_MB
+
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         mb, std, samples = stats.memory_mb, stats.memory_mb_std, stats.samples
         if samples < self.SAMPLES:
@@ -139,12 +148,10 @@ class Variance(Rule):
             level,
             f"{stats.site}: fresh memory per call varies widely, {megabytes(mb)} on average with a standard "
             f"deviation of {megabytes(std)}.",
-            "See whether it follows the size of the input (give size=...). If it does, work in pieces of "
-            "a fixed "
-            "size; if not, look for a result that is computed whole now and then.",
+            "See whether it follows the size of the input (give size=...). If it does, work in pieces of a fixed size; "
+            "if not, look for a result that is computed whole now and then.",
             {"memory_mb": mb, "memory_mb_std": std, "ratio": std / mb, "samples": samples},
             confidence=confidence(samples, self.SAMPLES / 2),
-            gain=f"A process that is planned for the mean needs some {megabytes(2 * std)} more for the "
-            "larger calls "
+            gain=f"A process that is planned for the mean needs some {megabytes(2 * std)} more for the larger calls "
             "(two standard deviations).",
         )

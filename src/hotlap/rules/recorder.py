@@ -33,9 +33,8 @@ class Lost(Rule):
             level,
             f"{lost:,} of {written:,} records ({share(part)}) were overwritten before they were read.",
             "Make the ring larger (ring_capacity), the interval shorter (interval), or take fewer records "
-            "(sample_rate). Counts, times and quantiles are exact all the same; CPU, memory and the like "
-            "rest on "
-            "fewer samples.",
+            "(sample_rate). Counts, times and quantiles are exact all the same; CPU, memory and the like rest on fewer "
+            "samples.",
             {"records_lost": lost, "records": context.records, "lost_share": part},
             confidence=confidence(lost, 1.0),
             gain="Evidence from all sampled calls again.",

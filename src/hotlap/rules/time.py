@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..model import Context, Stats, Verdict
-from .base import MOST_INFO, Limits, Rule, confidence, per_hour, severity
-from .words import Duration, duration, rate, share
+from .base import MOST_INFO, Limits, Rule, confidence, gave_up_cpu, per_hour, severity, waiting_share
+from .words import Duration, Number, Share, duration, hourly, number, rate, share
 
 __all__ = ["Slow", "Tail"]
 
@@ -16,22 +16,18 @@ def where_the_time_goes(stats: Stats) -> str:
             f"Only {share(stats.own_fraction)} of its time is its own: look first at the measured functions "
             "that it calls."
         )
-    if stats.cpu_fraction is None:
+    waits = waiting_share(stats)
+    if waits is None:
+        return "How much of it is computing and how much waiting is not known: no sampled call had that evidence."
+    if waits > 0.3 and not gave_up_cpu(stats):
         return (
-            "How much of it is computing and how much waiting is not known: no sampled call had that "
-            "evidence."
+            f"It computes for {share(1.0 - waits)} of that time; for the rest other threads or processes had the CPU."
         )
-    if stats.cpu_fraction >= 0.7:
-        return f"It computes for {share(stats.cpu_fraction)} of that time: profile it line by line."
-    if stats.cpu_fraction <= 0.3:
-        return (
-            f"It waits for {share(1.0 - stats.cpu_fraction)} of that time: look for what it waits for, "
-            "not for faster code."
-        )
-    return (
-        f"It computes for {share(stats.cpu_fraction)} of that time and waits for the rest: "
-        "either is worth a look."
-    )
+    if waits >= 0.7:
+        return f"It waits for {share(waits)} of that time: look for what it waits for, not for faster code."
+    if waits > 0.3:
+        return f"It waits for {share(waits)} of that time and computes for the rest: either is worth a look."
+    return f"It computes for {share(1.0 - waits)} of that time: profile it line by line."
 
 
 class Slow(Rule):
@@ -47,6 +43,9 @@ class Slow(Rule):
     CALLS_P95 = 20
     LONG_S = 2.0  # without an SLO: as long as this in every twentieth call is worth a note
 
+    def least(self, limits: Limits) -> tuple[str, float]:
+        return "timed", self.CALLS
+
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         calls, p50, p95 = stats.timed, stats.p50_s, stats.p95_s
         if p50 is None or p95 is None:
@@ -56,36 +55,46 @@ class Slow(Rule):
         # The p95 of a few calls is their maximum: one hiccup. The median is not.
         name, value = ("p95", p95) if calls >= self.CALLS_P95 else ("median", p50)
         slo = stats.slo_s
-        level = severity(value / (self.LONG_S if slo is None else slo), limits)
-        if level < 25.0:
+        ratio = value / (self.LONG_S if slo is None else slo)
+        if ratio < limits.info:
             if slo is None:
                 return self.within("{} is {}, and there is no SLO", name, Duration(value))
             return self.within("{} is {}, SLO {}", name, Duration(value), Duration(slo))
+        level = severity(ratio, limits)
         evidence: dict[str, float | int | str] = {"quantile": name, "value_s": value, "calls": calls}
         sure = confidence(calls, self.CALLS_P95 / 2 if name == "p95" else self.CALLS)
         if slo is None:
             return self.found(
                 stats,
                 min(level, MOST_INFO),
-                f"{stats.site} is slow: its {name} is {duration(value)}, in {calls} calls.",
-                f"{where_the_time_goes(stats)} If it may take that long, say so with slo=..., and this note "
-                "goes away until that is exceeded.",
+                f"{stats.site} is slow: its {name} is {duration(value)}, in {calls:,} calls.",
+                f"{where_the_time_goes(stats)} If it may take that long, say so with slo=..., and this note goes away "
+                "until that is exceeded.",
+                evidence,
+                confidence=sure,
+            )
+        evidence["slo_s"] = slo
+        if value <= slo:  # with limits that warn before it is missed
+            return self.found(
+                stats,
+                level,
+                f"{stats.site} comes close to its SLO of {duration(slo)}: its {name} is {duration(value)}.",
+                where_the_time_goes(stats),
                 evidence,
                 confidence=sure,
             )
         part = 0.05 if name == "p95" else 0.5
         excess = max(part * (value - slo), (stats.mean_s or 0.0) - slo) * calls * per_hour(stats)
-        evidence["slo_s"] = slo
         return self.found(
             stats,
             level,
             f"{stats.site} misses its SLO of {duration(slo)}: its {name} is {duration(value)}, "
-            f"{value / slo:.2g} times as long.",
+            f"{number(ratio)} times as long.",
             where_the_time_goes(stats),
             evidence,
             confidence=sure,
-            gain=f"At least {duration(excess)} of waiting per hour if those calls kept to the SLO "
-            f"(at {rate(calls * per_hour(stats) / 3600)}, as measured).",
+            gain=f"At least {hourly(excess)} if those calls kept to the SLO, at "
+            f"{rate(calls * per_hour(stats) / 3600.0)}.",
             gain_s_per_hour=excess,
         )
 
@@ -105,6 +114,9 @@ class Tail(Rule):
     LEAST_SHARE = 0.05  # of the site's time, that the slowest calls take
     NOTICED_S = 0.5  # without an SLO: from here on a person notices
 
+    def least(self, limits: Limits) -> tuple[str, float]:
+        return "timed", self.CALLS_P95
+
     def check(self, stats: Stats, context: Context, limits: Limits) -> Verdict:
         calls, p50, mean = stats.timed, stats.p50_s, stats.mean_s
         if calls < self.CALLS_P95 or not p50 or not mean:
@@ -118,17 +130,15 @@ class Tail(Rule):
         ratio = value / p50
         level = severity(ratio, limits)
         if level < 25.0:
-            return self.within("{}/median is {:.3g}, limit {:g}", name, ratio, limits.info)
+            return self.within("{}/median is {}, limit {:g}", name, Number(ratio), limits.info)
         if value - p50 < self.LEAST_S:
-            return self.within(
-                "{} is {:.3g} times the median but only {} more", name, ratio, Duration(value - p50)
-            )
+            return self.within("{} is {} times the median but only {} more", name, Number(ratio), Duration(value - p50))
         slo = stats.slo_s
         if slo is not None and value <= slo:
             return self.within("{} is {}, inside the SLO of {}", name, Duration(value), Duration(slo))
         part = beyond * value / mean  # at least: no call beyond the quantile is faster than the quantile
         if part < self.LEAST_SHARE:
-            return self.within("the slowest {:g} % take {:.2g} % of the time", 100 * beyond, 100 * part)
+            return self.within("the slowest {:g} % take {} of the time", 100 * beyond, Share(part))
         if slo is None and value < self.NOTICED_S:
             level = min(level, MOST_INFO)
         saved = beyond * (value - p50) * calls * per_hour(stats)
@@ -137,7 +147,7 @@ class Tail(Rule):
             stats,
             level,
             f"{stats.site}: half of the calls take up to {duration(p50)}, but {slowest} takes "
-            f"{duration(value)} or more ({ratio:.3g} times as long).",
+            f"{duration(value)} or more ({number(ratio)} times as long).",
             f"{self._cause(stats)} These calls take at least {share(min(part, 1.0))} of its time.",
             {
                 "quantile": name,
@@ -148,25 +158,26 @@ class Tail(Rule):
                 "time_share": part,
             },
             confidence=confidence(calls * beyond, 1.5),
-            gain=f"At least {duration(saved)} per hour if the slowest {100 * beyond:g} % were as fast as "
-            "the median.",
+            gain=f"At least {hourly(saved)} if the slowest {100 * beyond:g} % were as fast as the median.",
             gain_s_per_hour=saved,
         )
 
     @staticmethod
     def _cause(stats: Stats) -> str:
-        rho = stats.in_flight_correlation
-        if rho is not None and rho > 0.3 and (stats.in_flight_p or 0.0) < 0.01:
-            return "Calls are slower the more of them run at once: look for a lock, a pool or the GIL."
+        if stats.size_exponent is not None and stats.size_exponent > 0.5:
+            return "Its time goes with the size of its input: the slow calls are mostly the big ones."
         gc_s, mean = stats.gc_s, stats.mean_s
         if gc_s is not None and mean and gc_s / mean > 0.1:
             return f"Garbage collection takes {share(gc_s / mean)} of its time: look at what it allocates."
-        if stats.size_exponent is not None and stats.size_exponent > 0.5:
-            return "Its time goes with the size of its input: the slow calls are mostly the big ones."
+        rho = stats.in_flight_correlation
+        if rho is not None and rho > 0.3 and (stats.in_flight_p or 0.0) < 0.01:
+            return (
+                "Calls take longer the more of them run at once: see whether those have more to do, or wait for "
+                "something that they share."
+            )
         if stats.slowest:
             return "The traces of the slowest calls are attached: compare one with a fast call."
         return (
-            "Look at what differs in the slow calls: a cache that misses, a bigger input, a connection "
-            "made anew, "
-            "a retry."
+            "Look at what differs in the slow calls: a cache that misses, a bigger input, a connection made anew, "
+            "a retry, or a wait for other threads."
         )

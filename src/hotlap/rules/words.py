@@ -5,11 +5,25 @@ The small float types format themselves when a sentence is put together, which i
 
 from __future__ import annotations
 
-__all__ = ["Duration", "Megabytes", "Share", "count", "duration", "megabytes", "rate", "share"]
+from collections.abc import Sequence
+
+__all__ = [
+    "Duration",
+    "Megabytes",
+    "Number",
+    "Share",
+    "duration",
+    "either",
+    "hourly",
+    "megabytes",
+    "number",
+    "rate",
+    "share",
+]
 
 
-def _three(value: float) -> str:
-    """Three significant digits, without an exponent."""
+def number(value: float) -> str:
+    """ "1,234", "12.3", "1.23", "0.012": three significant digits, all of the whole part."""
     if abs(value) >= 99.95:
         return f"{value:,.0f}"
     if abs(value) >= 9.995:
@@ -24,16 +38,16 @@ def duration(seconds: float) -> str:
     if size == 0.0:
         return "0 s"
     if size >= 2 * 3600:
-        return f"{_three(seconds / 3600)} h"
+        return f"{number(seconds / 3600)} h"
     if size >= 120:
-        return f"{_three(seconds / 60)} min"
+        return f"{number(seconds / 60)} min"
     if size >= 0.9995:
-        return f"{_three(seconds)} s"
+        return f"{number(seconds)} s"
     if size >= 0.9995e-3:
-        return f"{_three(seconds * 1e3)} ms"
+        return f"{number(seconds * 1e3)} ms"
     if size >= 0.9995e-6:
-        return f"{_three(seconds * 1e6)} us"
-    return f"{_three(seconds * 1e9)} ns"
+        return f"{number(seconds * 1e6)} us"
+    return f"{number(seconds * 1e9)} ns"
 
 
 def share(fraction: float) -> str:
@@ -49,24 +63,38 @@ def megabytes(mb: float) -> str:
     """ "40 kB", "12.5 MB", "1.3 GB" (powers of ten)."""
     size = abs(mb)
     if size >= 1e6:
-        return f"{_three(mb / 1e6)} TB"
+        return f"{number(mb / 1e6)} TB"
     if size >= 1000:
-        return f"{_three(mb / 1000)} GB"
-    return f"{_three(mb)} MB" if size >= 0.9995 or size == 0.0 else f"{_three(mb * 1000)} kB"
+        return f"{number(mb / 1000)} GB"
+    return f"{number(mb)} MB" if size >= 0.9995 or size == 0.0 else f"{number(mb * 1000)} kB"
 
 
-def count(number: float, noun: str) -> str:
-    """ "1 call", "1,200 calls"."""
-    return f"{_three(number)} {noun}" if number == 1 else f"{_three(number)} {noun}s"
+def hourly(seconds: float, what: str = "") -> str:
+    """ "24 min of waiting per hour"; says how there can be more than an hour of it in each."""
+    several = seconds > 1.05 * 3600.0  # a little more is what calls bring along that began before the window
+    text = f"{duration(seconds if several else min(seconds, 3600.0))}{' of ' if what else ''}{what} per hour"
+    return f"{text} (summed over threads and tasks)" if several else text
 
 
 def rate(per_second: float, noun: str = "call") -> str:
     """ "340 calls/s", "12 calls/min", "3 calls/h"."""
     if per_second >= 0.995:
-        return f"{_three(per_second)} {noun}s/s"
+        return f"{number(per_second)} {noun}s/s"
     if per_second >= 1 / 60:
-        return f"{_three(60 * per_second)} {noun}s/min"
-    return f"{_three(3600 * per_second)} {noun}s/h"
+        return f"{number(60 * per_second)} {noun}s/min"
+    return f"{number(3600 * per_second)} {noun}s/h"
+
+
+def either(causes: Sequence[str]) -> str:
+    """ "a lock", "a lock or a pool", "a query, a lock or a pool"."""
+    return f"{', '.join(causes[:-1])} or {causes[-1]}" if len(causes) > 1 else causes[0]
+
+
+class Number(float):
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return number(float(self))  # a plain float, or formatting would come back here
 
 
 class Duration(float):

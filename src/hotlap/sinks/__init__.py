@@ -7,7 +7,8 @@
     call        a function of the user's
     fields      reports as flat fields, for log and otel
 
-A sink's module, and with it structlog or OpenTelemetry, is imported when the sink is made.
+What leaves the process says which one it was: the reports of forked workers have the same names. A sink's
+module, and with it structlog or OpenTelemetry, is imported when the sink is made.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ..config import nearest
+from ..config import closest
 from ..errors import OptionError, OptionTypeError
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Guarded:
             self.sink.emit(cycle)
         except Exception as error:
             self.missed += 1
-            self._fail("emit", error)
+            self.off = True
+            self._fail("emit() and is switched off until hotlap is stopped and started again", error)
             return False
         return True
 
@@ -75,18 +77,17 @@ class Guarded:
         try:
             close()
         except Exception as error:
-            self._fail("close", error)
+            self._fail("close()", error)
 
-    def _fail(self, action: str, error: Exception) -> None:
+    def _fail(self, where: str, error: Exception) -> None:
         self.failures += 1
-        self.off = True
         if self.failures > 1:
             return
         # The standard library's logger: it needs no set-up, and structlog may be what has just failed.
         logger.error(
-            "the %s sink failed in %s() and is switched off until hotlap is started again: %s: %s",
+            "the %s sink failed in %s: %s: %s",
             self.name,
-            action,
+            where,
             type(error).__name__,
             error,
             exc_info=error,
@@ -116,9 +117,10 @@ def _file(config: Config) -> Sink:
 
     if config.report_path is None:
         raise OptionError(
-            "sinks: 'file' has no file to write to: set report_path (HOTLAP_REPORT_PATH) to a file"
+            f"{config.spelled('sinks')} has 'file', which has no file to write to: "
+            "set report_path (HOTLAP_REPORT_PATH) to a file"
         )
-    return FileSink(config.report_path)
+    return FileSink(config.report_path, config.spelled("report_path"))
 
 
 BUILDERS: dict[str, Callable[[Config], Sink]] = {
@@ -127,7 +129,7 @@ BUILDERS: dict[str, Callable[[Config], Sink]] = {
     "memory": _memory,
     "file": _file,
 }
-_CHOICE = f"one of {', '.join(map(repr, BUILDERS))}, an object with emit(cycle), or a function of one cycle"
+_CHOICE = f"{', '.join(map(repr, BUILDERS))}, an object with emit(cycle), or a function of one cycle"
 
 
 def make(config: Config) -> tuple[Guarded, ...]:
@@ -143,16 +145,19 @@ def make(config: Config) -> tuple[Guarded, ...]:
 
 
 def _guarded(entry: object, config: Config) -> Guarded:
+    where = config.spelled("sinks")
     if isinstance(entry, str):
         if entry not in BUILDERS:
-            raise OptionError(f"sinks: {entry!r} is not {_CHOICE}: {nearest(entry, BUILDERS)}")
+            meant = closest(entry, BUILDERS)
+            fix = f"did you mean {meant!r}?" if meant else f"give {_CHOICE}"
+            raise OptionError(f"{where} has {entry!r}, which is no sink: {fix}")
         return Guarded(entry, BUILDERS[entry](config))
     if isinstance(entry, type):
-        raise OptionTypeError(f"sinks: {entry!r} is a class: give an instance of it")
+        raise OptionTypeError(f"{where} has {entry!r}, which is a class: give an instance of it")
     if isinstance(entry, Sink):
         return Guarded(type(entry).__name__, entry)
     if callable(entry):
         from .call import CallSink
 
         return Guarded(getattr(entry, "__qualname__", type(entry).__name__), CallSink(entry))
-    raise OptionTypeError(f"sinks: {entry!r} is no sink: give {_CHOICE}")
+    raise OptionTypeError(f"{where} has {entry!r}, which is no sink: give {_CHOICE}")

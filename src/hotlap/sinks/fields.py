@@ -34,6 +34,8 @@ def of_report(report: Report) -> dict[str, Field]:
         flat["score"] = score.value
     if score.category is not None:
         flat["category"] = score.category.value
+    if score.caveats:
+        flat["caveats"] = "; ".join(score.caveats)
     for part in score.parts:
         flat[f"points_{part.name}"] = part.points
     for name, tag in stats.tags.items():

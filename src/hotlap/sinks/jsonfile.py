@@ -1,7 +1,8 @@
 """The newest cycle with calls as a JSON file, for `hotlap rules --report` and whatever else reads JSON.
 
-The file is replaced as a whole: a reader sees one cycle or the next, never half of one. Ids of traces and
-spans are hexadecimal text, as everywhere in OpenTelemetry; what is not finite is null.
+The file is replaced as a whole: a reader sees one cycle or the next, never half of one. Processes that write
+to one path replace each other's, so a "{pid}" in the file's name stands for the process id. Ids of traces
+and spans are hexadecimal text, as everywhere in OpenTelemetry; what is not finite is null.
 """
 
 from __future__ import annotations
@@ -23,29 +24,37 @@ if TYPE_CHECKING:
 
 FORMAT = "hotlap.cycle"
 VERSION = 1
+_PID = "{pid}"
 
 
 class FileSink:
-    """Writes each cycle with calls over the last one. Raises OptionError for a path that can be no file."""
+    """Writes each cycle with calls over the last one. Raises OptionError for a path that can be no file.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    `name` is the option that gave the path, for the message.
+    """
+
+    def __init__(self, path: str | Path, name: str = "report_path") -> None:
+        self._path = Path(path)
         self._written = False
-        if not self.path.parent.is_dir():
-            raise OptionError(
-                f"report_path={str(path)!r} is in no existing directory: create {self.path.parent} first"
-            )
-        if self.path.is_dir():
-            raise OptionError(f"report_path={str(path)!r} is a directory: give the path of a file in it")
+        if not self._path.parent.is_dir():
+            raise OptionError(f"{name}={str(path)!r} is in no existing directory: create {self._path.parent} first")
+        if self._path.is_dir():
+            raise OptionError(f"{name}={str(path)!r} is a directory: give the path of a file in it")
+
+    @property
+    def path(self) -> Path:
+        """Where this process writes."""
+        return self._path.with_name(self._path.name.replace(_PID, str(os.getpid())))
 
     def emit(self, cycle: Cycle) -> None:
         if not cycle.reports and self._written:
             return  # the last cycle, at stop, is often empty: it must not take away what there is to read
         # In the same directory, so that the replacement is atomic; with the pid: a forked child has its own.
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        path = self.path
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             part.write_text(dumps(cycle), encoding="utf-8")
-            os.replace(part, self.path)
+            os.replace(part, path)
             self._written = True
         except BaseException:
             part.unlink(missing_ok=True)
@@ -53,8 +62,8 @@ class FileSink:
 
 
 def dumps(cycle: Cycle) -> str:
-    """The cycle as JSON text, one line."""
-    document = {"format": FORMAT, "version": VERSION, **_plain(cycle)}
+    """The cycle, which is of this process, as JSON text, one line."""
+    document = {"format": FORMAT, "version": VERSION, "pid": os.getpid(), **_plain(cycle)}
     return json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError
+from ..errors import OptionError, OptionTypeError
 
 if TYPE_CHECKING:
     from ..model import Cycle, Finding, Report
 
 
 class MemorySink:
-    """Keeps the last `capacity` cycles; `dropped` counts the rest. Raises OptionError for a capacity < 1."""
+    """Keeps the last `capacity` cycles; `dropped` counts the rest.
+
+    Raises OptionTypeError for a capacity that is no whole number, OptionError for one below 1.
+    """
 
     def __init__(self, capacity: int = 100) -> None:
-        if capacity < 1:
-            raise OptionError(
-                f"capacity={capacity!r} keeps nothing: give the number of cycles to keep, at least 1"
+        if isinstance(capacity, bool) or not isinstance(capacity, int):
+            raise OptionTypeError(
+                f"capacity={capacity!r} has the wrong type: give the number of cycles to keep, at least 1"
             )
+        if capacity < 1:
+            raise OptionError(f"capacity={capacity!r} is not allowed: give the number of cycles to keep, at least 1")
         self._cycles: deque[Cycle] = deque(maxlen=capacity)
         self.dropped = 0
 

@@ -6,12 +6,14 @@
     <site>             with tail_spans: a slow or failed sampled call, with its true start and end, under the
                        span that was active when it was made
 
-Attributes are named `hotlap.<field>`, with the names and units of the model.
+Attributes are named `hotlap.<field>`, with the names and units of the model. Each span has `process.pid`
+besides, of OpenTelemetry's own conventions: the resource that an SDK was made with is a forked worker's, too.
 """
 
 from __future__ import annotations
 
 import heapq
+import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,7 +69,7 @@ class OtelSink:
 
     def _cycle(self, cycle: Cycle, end_ns: int, tail_calls: tuple[TailCall, ...]) -> None:
         start_ns = _ns(cycle.started_at)
-        attributes = _prefixed(fields.of_cycle(cycle))
+        attributes = _attributes(fields.of_cycle(cycle))
         for name, count in (
             ("hotlap.sites_left_out", len(cycle.reports) - MAX_SITE_SPANS),
             ("hotlap.tail_calls_left_out", len(tail_calls) - MAX_TAIL_SPANS),
@@ -86,10 +88,8 @@ class OtelSink:
         span = self._tracer.start_span(
             "hotlap.site",
             parent,
-            attributes=_prefixed(fields.of_report(report)),
-            links=[
-                _link(exemplar) for exemplar in report.stats.slowest if exemplar.trace_id and exemplar.span_id
-            ],
+            attributes=_attributes(fields.of_report(report)),
+            links=[_link(exemplar) for exemplar in report.stats.slowest if exemplar.trace_id and exemplar.span_id],
             start_time=start_ns,
         )
         if span.is_recording():
@@ -108,6 +108,7 @@ class OtelSink:
                 "hotlap.site": call.site,
                 "hotlap.tail": call.tail,
                 "hotlap.error": call.error,
+                "process.pid": os.getpid(),
                 "thread.id": call.thread,
             },
             start_time=call.start_epoch_ns,
@@ -132,6 +133,10 @@ def _link(exemplar: Exemplar) -> Link:
             "hotlap.tail": exemplar.tail,
         },
     )
+
+
+def _attributes(flat: Mapping[str, fields.Field]) -> dict[str, fields.Field]:
+    return {"process.pid": os.getpid(), **_prefixed(flat)}
 
 
 def _prefixed(flat: Mapping[str, fields.Field]) -> dict[str, fields.Field]:
