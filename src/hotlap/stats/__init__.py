@@ -1,5 +1,12 @@
 """Statistics: pure functions from arrays to numbers.
 
-histogram   quantiles and moments of exponential-bucket histograms
-summary     a window's columns -> one Stats for each site
+histogram, summary    of a window of the live recorder: exponential buckets, columns -> one Stats for each site
+sample                of a series in the order of its measurement: moments, quantiles, omitted requests
+bootstrap             intervals of means and quantiles
+comparison            of the means of processes: permutation tests, equivalence, rankings
+outliers, modality    values far from the others; several humps
+changepoint, steady   where a series changes its level; whether and from where on it is steady
+relation              how one column goes with another
+capacity, leak        how throughput bends over the number of users; what calls keep
+distributions         Student's t and the binomial, for the others
 """
