@@ -22,9 +22,7 @@ def commands(text: str) -> list[str]:
 def main() -> None:
     found = commands(README.read_text(encoding="utf-8"))
     if len(found) < 2:
-        sys.exit(
-            f"{README} has {len(found)} commands in ```sh blocks: it needs one that runs and one that tests"
-        )
+        sys.exit(f"{README} has {len(found)} commands in ```sh blocks: it needs one that runs and one that tests")
     if len(sys.argv) > 1:
         found = [found[int(sys.argv[1]) - 1]]
     print("\n".join(found))

@@ -32,20 +32,12 @@ def main() -> None:
     wanted = _tree(SRC / "hotlap")
     headers = {path.relative_to(SRC.parent).as_posix() for path in SRC.rglob("*.[ch]")}
     problems = [
-        *(
-            f"not in the wheel: {name} (packages or package-data in pyproject.toml)"
-            for name in sorted(wanted - built)
-        ),
+        *(f"not in the wheel: {name} (packages or package-data in pyproject.toml)" for name in sorted(wanted - built)),
         *(f"in the wheel, but not wanted: {name}" for name in sorted(built - wanted - natives)),
-        *(
-            f"not in the sdist: {name} (sources or depends in pyproject.toml)"
-            for name in sorted(headers - shipped)
-        ),
+        *(f"not in the sdist: {name} (sources or depends in pyproject.toml)" for name in sorted(headers - shipped)),
     ]
     if len(natives) != 1:
-        problems.append(
-            f"the wheel has {len(natives)} native cores, not one: the C compiler's messages are above"
-        )
+        problems.append(f"the wheel has {len(natives)} native cores, not one: the C compiler's messages are above")
     if "hotlap/py.typed" not in built:
         problems.append("not in the wheel: hotlap/py.typed")
     if problems:

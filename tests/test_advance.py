@@ -50,6 +50,42 @@ class TestAdvance:
         core.advance([site], counters, last)
         assert counters[0, core.COUNTERS.index("in_flight_peak")] == 0
 
+    def test_sees_no_clearing(self) -> None:
+        """clear() hides what was counted from who reads the site. Differences of readings go on: every call is
+        told once, before a clear() and after it.
+        """
+        clock = FakeClock()
+        core.set_clock(clock)
+        try:
+            site = core.Site(1, "advance.cleared")
+            work = core.Probe(clock.advance, site)
+            last = np.zeros((1, core.BUCKETS), np.uint32)
+            counters = np.zeros((1, len(core.COUNTERS)), np.uint64)
+
+            def advance() -> tuple[list[list[int]], int, int]:
+                block = core.advance([site], counters, last)
+                calls, total = (int(counters[0, core.COUNTERS.index(name)]) for name in ("calls", "total_ns"))
+                return np.frombuffer(block, np.uint32).reshape(-1, 3).tolist(), calls, total
+
+            small, large = core.bucket_index(1_000), core.bucket_index(5_000_000)
+            for ns in (1_000, 1_000, 1_000):
+                work(ns)
+            assert advance() == ([[0, small, 3]], 3, 3_000)
+            work(5_000_000)
+            site.clear()
+            assert site.read()[0] == 0
+            work(1_000)
+            site.clear()
+            work(1_000)
+            assert site.read()[0] == sum(site.histogram()) == 1
+            assert advance() == ([[0, small, 2], [0, large, 1]], 6, 5_005_000)
+            site.clear()
+            assert advance() == ([], 6, 5_005_000)
+            work(1_000)
+            assert advance() == ([[0, small, 1]], 7, 5_006_000)
+        finally:
+            core.set_clock(None)
+
     def test_refuses_what_does_not_fit(self) -> None:
         """Buffers that are too small, and what is no site."""
         site = core.Site(1, "advance.refused")

@@ -212,9 +212,7 @@ def test_no_more_sites_are_dropped_than_it_takes(clock: FakeClock) -> None:
     assert hot._self_site.mode == core.TIME
 
 
-def test_a_dear_cycle_is_not_held_against_the_calls(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dear_cycle_is_not_held_against_the_calls(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often somebody calls flush(), sites within half of the budget are timed on."""
     governor = start(budget=0.01)
     work, _ = probed(sample=0)

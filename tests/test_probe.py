@@ -81,9 +81,7 @@ class TestForms:
 
         assert f([1]) == 1
         assert f._self_site.name == "forms.options"  # type: ignore[attr-defined]
-        assert options(f) == SiteOptions(
-            BenchmarkType.CPU, 0.05, "docs", (("a", "b"), ("team", "search")), 5.0
-        )
+        assert options(f) == SiteOptions(BenchmarkType.CPU, 0.05, "docs", (("a", "b"), ("team", "search")), 5.0)
 
     def test_one_decorator_for_many(self) -> None:
         """The decorator that options give can be used again."""

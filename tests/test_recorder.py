@@ -82,9 +82,7 @@ def test_sites_may_be_made_at_any_time_and_in_any_number() -> None:
             first, _ = probed(lambda: clock.advance(1e-6))
             first()
             one.recorder.cut()
-            probes = [
-                probed(lambda number=number: clock.advance(1e-6 * (number + 1))) for number in range(600)
-            ]
+            probes = [probed(lambda number=number: clock.advance(1e-6 * (number + 1))) for number in range(600)]
             first()
             for probe, _ in probes:
                 probe()
@@ -152,9 +150,7 @@ def test_a_drain_ends_though_the_calls_go_on(monkeypatch: pytest.MonkeyPatch) ->
     """It takes at most some two rings full: calls that come faster than they are read hold nobody up."""
     one = made(ring_capacity=16)
     blocks = iter(lambda: bytearray(records(4).tobytes()), None)
-    monkeypatch.setattr(
-        one.recorder, "ring", SimpleNamespace(drain=lambda limit: next(blocks), capacity=16, lost=0)
-    )
+    monkeypatch.setattr(one.recorder, "ring", SimpleNamespace(drain=lambda limit: next(blocks), capacity=16, lost=0))
     one.recorder.drain()
     assert one.recorder._tally.count == 4
     one.stop()
@@ -209,10 +205,7 @@ def test_a_failing_size_function_is_switched_off(caplog: pytest.LogCaptureFixtur
     finally:
         one.stop()
     (record,) = caplog.records
-    assert (
-        record.getMessage()
-        == f"the size function of site {name!r} failed and is switched off: KeyError: 'size'"
-    )
+    assert record.getMessage() == f"the size function of site {name!r} failed and is switched off: KeyError: 'size'"
     assert record.exc_info is not None
     assert one.recorder.faults == {"size": 1}
     assert stats_of(cycle, name).calls == 5

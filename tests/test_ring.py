@@ -131,3 +131,65 @@ def test_many_writers() -> None:
     ring.drain()
     assert ring.written == 12_000
     assert drained + ring.lost == 12_000
+
+
+class TestOfASite:
+    """A ring that a site has of its own."""
+
+    def test_has_its_records(self, ring: core.Ring) -> None:
+        """They go there and not to the recorder's, without a recorder too; None gives the site back to it."""
+        own = core.Ring(8)
+        site = core.Site(3, "own")
+        site.sample(1.0, 2**40, 0)
+        probe = core.FunctionProbe(lambda: None, site)
+        assert site.ring is None
+        probe()
+        site.ring = own
+        assert site.ring is own
+        probe()
+        core.set_ring(None)
+        probe()
+        assert (len(starts(ring.drain())), len(starts(own.drain()))) == (1, 2)
+        site.ring = None
+        core.set_ring(ring)
+        probe()
+        assert (len(starts(ring.drain())), len(starts(own.drain()))) == (1, 0)
+
+    def test_wakes_a_site(self) -> None:
+        """Calls that came due while there was no ring at all: the next one is sampled."""
+        site = core.Site(3, "own")
+        probe = core.FunctionProbe(lambda: None, site)
+        for _ in range(3):
+            probe()
+        site.ring = own = core.Ring(8)
+        probe()
+        assert len(starts(own.drain())) == 1
+
+    def test_slow_calls_too(self, fake: FakeClock) -> None:
+        """Also of a call that is here only because it was slow."""
+        site = core.Site(3, "own")
+        site.sample(0.0, 1, 0)
+        site.tail_ns = 10
+        site.ring = own = core.Ring(8)
+        probe = core.Probe(fake.advance, site)
+        probe(10)
+        probe(11)
+        (row,) = numpy.frombuffer(own.drain(), core.record_dtype())
+        assert (row["wall_ns"], row["flags"]) == (11, core.FLAG_TAIL)
+
+    def test_costs_the_recorder_nothing(self, fake: FakeClock, ring: core.Ring) -> None:
+        """Such samples are not in its books, and nobody asks for their trace."""
+        asked: list[int] = []
+        core.set_trace(lambda: asked.append(1))
+        site = core.Site(3, "own")
+        site.sample(1.0, 2**40, 0)
+        site.ring = core.Ring(8)
+        before = core.sampling_cost()
+        core.FunctionProbe(lambda: None, site)()
+        assert core.sampling_cost() == before
+        assert asked == []
+
+    @pytest.mark.parametrize("wrong", [5, "ring", []], ids=repr)
+    def test_refused(self, wrong: object) -> None:
+        with pytest.raises(TypeError, match="must be a Ring"):
+            core.Site(3, "own").ring = wrong  # type: ignore[assignment]

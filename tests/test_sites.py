@@ -97,9 +97,7 @@ class TestLimit:
         finally:
             probe.set_limit(10_000)
 
-    @pytest.mark.parametrize(
-        ("limit", "error"), [(0, OptionError), (True, OptionTypeError), ("9", OptionTypeError)]
-    )
+    @pytest.mark.parametrize(("limit", "error"), [(0, OptionError), (True, OptionTypeError), ("9", OptionTypeError)])
     def test_refused(self, limit: Any, error: type[Exception]) -> None:
         """The limit is a whole number from 1."""
         with pytest.raises(error, match="max_sites"):

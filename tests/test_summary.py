@@ -304,9 +304,7 @@ def test_estimates_from_samples_are_unbiased() -> None:
 def test_the_mean_of_the_records_would_be_biased_without_weights() -> None:
     """Half of the calls sampled at 1, half at 1/100: the weighted mean is the mean of the calls."""
     tally = Tally()
-    tally.add(
-        records(101, wall_ns=[1000] + [3000] * 100, cpu_ns=[1000] + [3000] * 100, weight=[100] + [1] * 100)
-    )
+    tally.add(records(101, wall_ns=[1000] + [3000] * 100, cpu_ns=[1000] + [3000] * 100, weight=[100] + [1] * 100))
     sums = dict(zip(SUMS, tally.sums[:, 0], strict=True))
     assert sums["cpu_ns"] / sums["cpu_weight"] == pytest.approx(2000)
 
@@ -498,9 +496,7 @@ def test_the_slowest_calls_with_a_trace_are_shown() -> None:
         work()
         fields = {"trace_hi": 0xABC, "trace_lo": 2**63 + 1, "start_ns": 5_000}
         one.recorder._tally.add(
-            records(
-                9, site=work._self_site.id, wall_ns=np.arange(9) * 10**9, span=[0, *range(1, 9)], **fields
-            )
+            records(9, site=work._self_site.id, wall_ns=np.arange(9) * 10**9, span=[0, *range(1, 9)], **fields)
         )
         one.recorder._tally.add(  # of slow calls more are kept: as spans they may be wanted
             records(9, site=work._self_site.id, wall_ns=5, span=7, flags=core.FLAG_TAIL, **fields)

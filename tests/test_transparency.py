@@ -102,9 +102,7 @@ def outcome(ask: Callable[[Any], Any], obj: Any) -> Any:
 
 class TestLooks:
     @each(ALL)
-    @pytest.mark.parametrize(
-        "ask", [inspect.signature, typing.get_type_hints, inspect.getdoc, inspect.getsource]
-    )
+    @pytest.mark.parametrize("ask", [inspect.signature, typing.get_type_hints, inspect.getdoc, inspect.getsource])
     def test_signature_and_hints(self, twin: Any, ask: Any) -> None:
         """Signature, type hints, documentation, source: the same, or the same refusal."""
         assert outcome(ask, benchmark(twin)) == outcome(ask, twin)

@@ -54,9 +54,7 @@ _limit = DEFAULT_LIMIT
 _warned = False
 _newcomer: Callable[[core.Site], None] | None = None
 _first_ns: int | None = None  # when the first site was made: nothing can have been called before
-_given_last: dict[
-    str, dict[str, object]
-] = {}  # by name: what `measure` gave, so that the same costs one look
+_given_last: dict[str, dict[str, object]] = {}  # by name: what `measure` gave, so that the same costs one look
 _lock = threading.RLock()
 
 
@@ -125,9 +123,7 @@ def _sample(value: object, caller: str) -> float:
             f"{caller}: sample={value!r} is no number: give the records per second wanted, 0 for none"
         )
     if not 0.0 <= value <= 1e9 or math.isnan(value):
-        raise OptionError(
-            f"{caller}: sample={value!r} is out of range: give records per second from 0 (none) to 1e9"
-        )
+        raise OptionError(f"{caller}: sample={value!r} is out of range: give records per second from 0 (none) to 1e9")
     return float(value)
 
 

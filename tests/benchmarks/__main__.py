@@ -11,19 +11,14 @@ from .table import Row, render
 from .timing import ROUNDS
 
 SECTIONS = {
-    module.__name__.rpartition(".")[2]: module
-    for module in (call, block, coroutine, twin, memory, importing, cycle)
+    module.__name__.rpartition(".")[2]: module for module in (call, block, coroutine, twin, memory, importing, cycle)
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument(
-        "section", nargs="*", metavar="section", help=f"one of {', '.join(SECTIONS)} (default: all)"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="rounds per section (default: %(default)s)"
-    )
+    parser.add_argument("section", nargs="*", metavar="section", help=f"one of {', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds per section (default: %(default)s)")
     options = parser.parse_args()
     unknown = [name for name in options.section if name not in SECTIONS]
     if unknown:

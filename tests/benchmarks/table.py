@@ -57,9 +57,7 @@ def render(title: str, rows: Sequence[Row]) -> str:
     text = [title, ""]
     for line in lines:
         cells = zip(line, widths, _RIGHT, strict=True)
-        text.append(
-            "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells)
-        )
+        text.append("  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells))
     text += [f"  {row.name.strip()}: {row.note}" for row in rows if row.note]
     return "\n".join(line.rstrip() for line in text) + "\n"
 

@@ -20,9 +20,7 @@ def test_error_is_bounded() -> None:
         errors.append(abs(core.calibrate()))
     errors.sort()
     clock = core.clock()
-    print(
-        f"{clock['kind']}: {len(errors)} looks, error {errors[len(errors) // 2]} ns, at most {errors[-1]} ns"
-    )
+    print(f"{clock['kind']}: {len(errors)} looks, error {errors[len(errors) // 2]} ns, at most {errors[-1]} ns")
     before = time.monotonic_ns()
     now = core.now_ns()
     after = time.monotonic_ns()

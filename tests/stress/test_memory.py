@@ -72,7 +72,7 @@ NO_MEMORY = """
         copy.copy(core.Probe(functools.partial(plain), site))
         probe.__reduce__(), site.read(), site.histogram(), repr(site), core.clock()
         ring.drain(), core.Ring(8)
-        core.collect([site], counters, histograms, True)
+        core.collect([site], counters, histograms)
         core.sampling_cost()
         return True
 

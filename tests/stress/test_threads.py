@@ -167,9 +167,7 @@ def test_switches_under_load() -> None:
             site.sample(chance.random(), 5, chance.choice([None, 3]))
             core.enable(chance.random() < 0.9)
             probe.__wrapped__ = chance.choice([lambda *args: None, lambda *args: args])
-            core.collect(
-                [site], bytearray(8 * len(core.COUNTERS)), bytearray(8 * core.BUCKETS), chance.random() < 0.5
-            )
+            core.collect([site], bytearray(8 * len(core.COUNTERS)), bytearray(8 * core.BUCKETS))
         going.clear()
 
     together(call, call, call, change)

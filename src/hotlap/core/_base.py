@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 from .record import FLAG_CANCELLED, FLAG_ERROR, NO_PARENT
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
     from ._sample import Ring, Sample
     from ._site import Site, Tally
 
+LEVEL_BYTES = 2048  # of C stack for one measured call: twice what is seen, as what it calls needs some as well
+
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 NEVER = 2**64 - 1
 
 Clock = Callable[[], int]
 # Where monotonic() ticks too coarsely for calls, the performance counter stands in for it.
-REAL_CLOCK: Clock = (
-    time.monotonic_ns if time.get_clock_info("monotonic").resolution <= 1e-6 else time.perf_counter_ns
-)
+REAL_CLOCK: Clock = time.monotonic_ns if time.get_clock_info("monotonic").resolution <= 1e-6 else time.perf_counter_ns
 
 
 class State:
@@ -60,21 +61,41 @@ class State:
         self.samples_ns = 0
 
 
+def _stack_bytes() -> int:
+    """The C stack of this thread, as far as Python knows: of a thread's own size it knows the last one set."""
+    first = threading.get_ident() == threading.main_thread().ident
+    size = 0
+    with contextlib.suppress(RuntimeError):  # threads have no size here
+        if not first:
+            # Asking for it sets it to 0. Both calls are in one step, so that no thread is started in between.
+            asked, answer = tee(map(threading.stack_size, (0,)))
+            next(map(threading.stack_size, asked))
+            size = next(answer)
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        size = size or resource.getrlimit(resource.RLIMIT_STACK)[0]
+    if 0 < size < 2**40:
+        return size
+    return 2**23 if first else 2**21  # unlimited, or unknown
+
+
 class Scope:
     """The innermost measured call that a thread is in: its tally (or open block), and its children's time so
     far.
 
     `turn` counts the steps of coroutines on this thread: when it has moved on inside a block, somebody else
-    may have run there.
+    may have run there. `deepest` is how many measured calls the thread's stack holds.
     """
 
-    __slots__ = ("children", "thread", "top", "turn")
+    __slots__ = ("children", "deepest", "thread", "top", "turn")
 
     def __init__(self) -> None:
         self.top: Any = None  # Tally, Block or None
         self.children = 0
         self.turn = 0
         self.thread = threading.get_native_id()
+        self.deepest = _stack_bytes() // LEVEL_BYTES
 
 
 class Block:
@@ -120,12 +141,14 @@ def current_task() -> object:
 
 
 def parent_of(top: Any) -> int:
-    """The id of the site that is the parent under a scope's `top`: a block counts in its own task alone."""
+    """The id of the site that is the parent under a scope's `top`: a block counts in its own task alone, and where
+    greenlets switch in the middle of calls one may have been left there that is over.
+    """
     while isinstance(top, Block):
         if top.open and (top.task is None or top.task is current_task()):
             return top.site.id
         top = top.below
-    return NO_PARENT if top is None else int(top.site.id)
+    return int(top.site.id) if top is not None and top.flying else NO_PARENT
 
 
 def outcome_of(error: BaseException) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import HotlapError, OptionTypeError
 from ._base import Block, current_task, outcome_of, scope_now, state
 from ._sample import NAN, Sample, arm, leave_record
-from ._site import COUNT, Site, count_here, count_in, count_out
+from ._site import COUNT, Site, count_in, count_out
 from .record import FLAG_BLOCK
 
 
@@ -29,15 +29,11 @@ def _enter(site: Site, size: float) -> Block:
         count_in(tally)
         block.open = False  # is nobody's parent, and not timed
         return block
-    n = tally.n + 1
-    tally.n = n
-    if n >= tally.stop:
-        try:
-            sample = arm(site, tally, n, below, (), {}, size)
-        except BaseException:
-            tally.room += 1
-            raise
-    count_here(tally)
+    for _ in tally.gap:
+        break
+    else:
+        sample = arm(site, tally, below, (), {}, size)
+    count_in(tally)
     block.sample = sample
     block.below = below
     if isinstance(below, Block):
@@ -103,8 +99,12 @@ class Measurement:
         except (TypeError, ValueError, OverflowError):
             raise OptionTypeError(f"measure({name!r}, size={size!r}): must be a number") from None
         site = None if options else state.sites.get(name)
+        if site is None:
+            site = state.missing(name, options)
+        if not isinstance(site, Site):
+            raise HotlapError(f"measure({name!r}): the site registry gave {site!r}, which is no Site of this core")
         self._options = options
-        self._site: Site = state.missing(name, options) if site is None else site
+        self._site: Site = site
         self._block: Block | None = None
         self._more: list[Block] | None = None
 

@@ -4,18 +4,25 @@ A coroutine is timed from its first step to its end, with its own running time (
 from the time it was suspended. A generator is billed for its steps alone: what its consumer does in between
 is not its time. An async generator is billed from each asend() to its answer, suspensions included.
 
-The steps are driven by a generator of ours (`_drive`), the fastest thing that Python has between an `await`
-and the coroutine behind it. Around it a stand-in is what it stands for in all that Python code can ask:
-__class__, attributes, send, throw and close. The site is the thread's scope during each step, so that calls
-made in it find their parent.
+A stand-in is what it stands for in all that Python code can ask: __class__, attributes, and send, throw and
+close, which go to the original. The site is the thread's scope during each step, so that calls made in it find
+their parent.
+
+A call that begins while measuring is switched off, or that is closed or thrown into before its first step, is
+not measured at all: its stand-in is done, and only passes things on. Two threads cannot be in one flow: for the
+second it is running, and the original refuses.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator as GeneratorABC
+import sys
+from collections.abc import Callable
+from collections.abc import Generator as Steps
+from operator import attrgetter
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
+from weakref import ref
 
 from ._base import local, new_scope, outcome_of, scope_now, state
 from ._sample import Sample, leave_record
@@ -24,395 +31,410 @@ from .record import FLAG_ASYNC, FLAG_CANCELLED, FLAG_GENERATOR
 
 FOLLOW_COROUTINE, FOLLOW_GENERATOR, FOLLOW_ASYNC_GENERATOR = 1, 2, 4
 
-_Steps = GeneratorABC[Any, Any, Any]
+_OPEN, _RUNNING, _DONE = range(3)
 
 
-def _finish(  # noqa: PLR0917 - passed by position: keywords cost more
-    site: Site,
-    tally: Tally,
-    timed: bool,
-    sample: Sample | None,
-    begin: int,
-    wall: int,
-    run: int,
-    longest: int,
-    suspensions: int,
-    children: int,
-    flags: int,
-) -> None:
-    """The call is over: counts it. `flags` are the outcome and the kind of the flow."""
-    if not timed:
-        count_out(tally, None, flags)
-        return
-    tally.run_ns += run
-    tally.suspensions += suspensions
-    if longest > tally.longest_ns:  # noqa: PLR1730 - max() would let another thread in before the store
-        tally.longest_ns = longest
-    count_out(tally, wall, flags)
-    if sample is not None or wall > site.tail_ns:
-        own = run - children if run > children else 0
-        top = scope_now().top
-        leave_record(site, tally, sample, top, begin, wall, own, run, longest, suspensions, flags)
+def _shown(name: str) -> Any:
+    """An attribute that the original has the say about."""
+
+    def put(self: Any, value: Any) -> None:
+        setattr(self.__wrapped__, name, value)
+
+    return property(attrgetter(f"__wrapped__.{name}"), put)
 
 
-def _drive(inner: Any, site: Site, sample: Sample | None, kind: int) -> _Steps:
-    """Steps `inner`, a coroutine or a generator (`kind` is FLAG_ASYNC or FLAG_GENERATOR), and measures it."""
-    # All that follows happens at the first step.
-    tally = site.tally
-    tick = state.tick
-    timed = site._mode != COUNT
-    counts = state.enabled
-    if counts:
-        count_in(tally)
-        if sample is not None:
-            sample.in_flight = tally.flying
-    send = inner.send
-    value = thrown = None
-    first = run = longest = suspensions = children = 0
-    top: Any = tally
-    while True:
-        try:
-            scope = local.scope  # a coroutine may move to another thread between two steps
-        except AttributeError:
-            scope = new_scope()
-        below, outer = scope.top, scope.children
-        scope.top, scope.children = top, children
-        scope.turn += 1
-        if sample is not None:
-            sample.open()
-        begin = tick()
-        first = first or begin
-        try:
-            item = send(value) if thrown is None else inner.throw(thrown)
-            end = tick()
-        except BaseException as error:
-            end = tick()
-            step = end - begin
-            children = scope.children
-            scope.top, scope.children = below, outer + step
-            scope.turn += 1
-            flags = kind
-            if type(error) is not StopIteration or thrown is not None:
-                flags |= _outcome(error, thrown)
-                thrown = None  # it holds this frame
-            if sample is not None:
-                sample.close()
-            run += step
-            if counts:
-                longest = step if step > longest else longest
-                wall = end - first if kind & FLAG_ASYNC else run
-                try:
-                    _finish(
-                        site, tally, timed, sample, first, wall, run, longest, suspensions, children, flags
-                    )
-                except RecursionError:  # no room for it: the least that keeps the books in order
-                    tally.room += 1
-                    tally.pending.append(wall)
-            if isinstance(error, StopIteration):  # the end: no coroutine or generator lets another one out
-                return error.value
-            raise
-        step = end - begin
-        top, children = scope.top, scope.children
-        scope.top, scope.children = below, outer + step
-        scope.turn += 1
-        if sample is not None:
-            sample.close()
-        run += step
-        longest = max(longest, step)
-        suspensions += 1
-        thrown = None
-        try:
-            value = yield item
-        except BaseException as error:
-            thrown = error
+class _Call:
+    """A call that goes on after it returned: what is known of it so far."""
+
+    __slots__ = (
+        "begin",
+        "children",
+        "flags",
+        "longest",
+        "run",
+        "sample",
+        "site",
+        "state",
+        "suspensions",
+        "tally",
+        "timed",
+        "top",
+        "wall",
+    )
+
+    begin: int | None  # of its first step
+    children: int
+    flags: int  # of what kind it is
+    longest: int
+    run: int
+    sample: Sample | None
+    site: Site
+    state: int
+    suspensions: int
+    tally: Tally
+    timed: bool
+    top: Any
+    wall: int  # an async generator's: of its steps so far
+
+    def finish(self, end: int, outcome: int) -> None:
+        """It is over, and counts now, unless it has done so."""
+        if self.state == _DONE:
+            return
+        flags = outcome | self.flags
+        tally, run, longest = self.tally, self.run, self.longest
+        if not self.timed:
+            count_out(tally, None, flags)
+            self.state = _DONE
+            return
+        begin = end if self.begin is None else self.begin
+        if self.flags == FLAG_ASYNC:
+            wall = end - begin
+        elif self.flags == FLAG_GENERATOR:
+            wall = run
+        else:
+            wall = self.wall
+        count_out(tally, wall, flags)
+        self.state = _DONE
+        tally.run_ns += run
+        tally.suspensions += self.suspensions
+        if longest > tally.longest_ns:  # noqa: PLR1730 - max() would let another thread in before the store
+            tally.longest_ns = longest
+        site, sample = self.site, self.sample
+        if sample is not None or wall > site.tail_ns:
+            own = run - self.children if run > self.children else 0
+            top = scope_now().top
+            leave_record(site, tally, sample, top, begin, wall, own, run, longest, self.suspensions, flags)
 
 
-def _outcome(error: BaseException, thrown: BaseException | None) -> int:
-    """As outcome_of(); what was closed is cancelled, however it took that."""
-    return outcome_of(error) | (FLAG_CANCELLED if type(thrown) is GeneratorExit else 0)
+def _watched(call: _Call) -> Steps[None, None, None]:
+    """Kept by the stand-in of a call that is suspended, and let go with it: then it will not be resumed.
+
+    A __del__ would do the same, but for every call, and lose the exceptions of signal handlers that fall into it.
+    """
+    try:
+        yield  # until the call is over
+    except GeneratorExit:
+        call.finish(state.tick(), FLAG_CANCELLED)
 
 
+_PASSED = _Call()  # of the stand-ins that only pass things on
+_PASSED.state = _DONE
+
+
+# What the stand-ins share. None has a __getattr__, which would make every attribute of its own dear, nor a docstring,
+# which its instances would show. In dying they let go of the slots in alphabetical order: of the original, so that its
+# finally blocks run as they would, then of the watch.
 class _StandIn:
-    """What the stand-ins share. The original answers for every attribute that is not its stand-in's own."""
-
-    __slots__ = ("__weakref__", "__wrapped__", "_gen")
+    __slots__ = (
+        "__qualname__",  # the one name that no property can have
+        "__weakref__",
+        "__wrapped__",
+        "_call",
+        "_sample",
+        "_site",
+        "_watch",
+    )
 
     __wrapped__: Any
-    _gen: Any
+    _flags: int
+
+    def __init__(self, inner: Any, site: Site, sample: Sample | None) -> None:
+        self.__wrapped__ = inner
+        self.__qualname__ = inner.__qualname__
+        self._site = site
+        self._sample = sample
+        self._call: _Call | None = None  # until the first step
+        self._watch: Steps[None, None, None] | None = None
+
+    __name__ = _shown("__name__")
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self.__wrapped__)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__wrapped__, name)
-
-    @property
-    def __doc__(self) -> Any:  # type: ignore[override]
-        return type(self.__wrapped__).__doc__
-
     def __repr__(self) -> str:
         return repr(self.__wrapped__)
 
+    def _step(
+        self,
+        value: Any = None,
+        ask: Any = None,
+        args: tuple[Any, ...] = (),
+        last: bool = False,
+        by: AsyncStep | None = None,
+    ) -> Any:
+        """Measures a step: the original is sent `value`, or `ask` is called, a method of it that makes it run.
 
-class _Awaited(_StandIn):
-    """Of something that is awaited. `_gen` drives it; `_fresh` is the same until the first `await` takes it.
+        The `last` step ends the call even if it goes well. `by` is the awaitable whose step it is, of an async
+        generator.
+        """
+        try:
+            scope = local.scope  # a coroutine may move to another thread between two steps
+        except AttributeError:
+            scope = new_scope()
+        call = self._call or self._begun()
+        if call.state != _OPEN:  # not to be measured: the original knows what to say
+            return self.__wrapped__.send(value) if ask is None else ask(*args)
+        sample, tick = call.sample, state.tick
+        below, outer = scope.top, scope.children
+        call.state = _RUNNING
+        scope.top, scope.children = call.top, call.children
+        scope.turn += 1
+        begin = None
+        try:
+            if sample is not None:
+                sample.open()
+            begin = tick()
+            if call.begin is None:
+                call.begin = begin
+            if by is not None and by._begin is None:
+                by._begin = begin
+            item = self.__wrapped__.send(value) if ask is None else ask(*args)
+            end = tick()
+            if sample is not None or self._watch is None:
+                try:
+                    if sample is not None:
+                        sample.close()
+                    if self._watch is None:
+                        self._watch = watch = _watched(call)
+                        next(watch)
+                except RecursionError:  # no room for it: after the next step, then
+                    self._watch = None
+        except BaseException as error:
+            call.top, call.children = scope.top, scope.children
+            scope.top, scope.children = below, outer
+            scope.turn += 1
+            call.state = _OPEN
+            try:
+                end = tick()
+                step = 0 if begin is None else end - begin
+                scope.children = outer + step
+                call.run += step
+                if step > call.longest:  # noqa: PLR1730 - a call costs more
+                    call.longest = step
+                if sample is not None:
+                    sample.close()
+                if by is not None:
+                    by._end(end, error)
+                else:
+                    call.finish(end, 0 if type(error) is StopIteration else outcome_of(error))
+                if self._watch is None:
+                    if call.state == _OPEN:
+                        self._watch = watch = _watched(call)
+                        next(watch)
+                elif call.state == _DONE:
+                    next(self._watch, None)
+            except BaseException as late:  # no room to look closer, or an interrupt: the least that keeps the books
+                if call.state == _OPEN:
+                    call.state = _DONE
+                    call.tally.more -= 1
+                    call.tally.errors += type(error) is not StopIteration
+                    if call.timed:
+                        call.tally.pending.append(call.run)
+                    else:
+                        call.tally.counted += 1
+                if not isinstance(late, RecursionError):
+                    raise
+            raise
+        step = end - begin
+        call.top, call.children = scope.top, scope.children
+        scope.top, scope.children = below, outer + step
+        scope.turn += 1
+        call.run += step
+        if step > call.longest:  # noqa: PLR1730
+            call.longest = step
+        call.state = _OPEN
+        if last:
+            if by is None:
+                call.finish(end, FLAG_CANCELLED)
+            else:
+                by._end(end, None)
+            if self._watch is not None and call.state == _DONE:
+                next(self._watch, None)
+            return item
+        call.suspensions += 1
+        return item
 
-    A class with __getattr__ pays for every attribute of its own that it reads, so the way of an `await` reads
-    one.
-    """
-
-    __slots__ = ("_fresh",)
-
-    _fresh: Any
-
-    def __await__(self) -> Any:
-        gen = self._fresh
-        if gen is not None:
-            self._fresh = None
-            return gen
-        gen = self._gen
-        if gen.gi_frame is None:
-            return self.__wrapped__.__await__()  # the original knows what to say
-        if inspect.getgeneratorstate(gen) == inspect.GEN_SUSPENDED:
-            raise RuntimeError("coroutine is being awaited already")
-        return gen
-
-    def send(self, value: Any) -> Any:
-        gen = self._gen
-        self._fresh = None
-        if gen.gi_frame is None:
-            return self.__wrapped__.send(value)
-        return gen.send(value)
-
-    def _is_new(self) -> bool:
-        """True for what has not run: from now on the original is asked directly."""
-        self._fresh = None
-        new = inspect.getgeneratorstate(self._gen) == inspect.GEN_CREATED
-        if new:
-            self._gen.close()
-        return new
-
-    def throw(self, *error: Any) -> Any:
-        if self._is_new() or self._gen.gi_frame is None:  # thrown into what never ran, it does not run
-            return self.__wrapped__.throw(*error)
-        return self._gen.throw(*error)
-
-    def close(self) -> Any:
-        value = None if self._is_new() else self._gen.close()  # from 3.13 on what it returned then
-        self.__wrapped__.close()
-        return value
+    def _begun(self) -> _Call:
+        """The call begins with its first step, unless measuring is switched off."""
+        if not state.enabled:
+            self._call = _PASSED
+            return _PASSED
+        call = _Call()
+        call.state = _RUNNING  # a second thread is refused
+        call.site, call.sample, call.flags, call.begin = self._site, self._sample, self._flags, None
+        call.tally = call.top = tally = call.site.tally
+        call.timed = call.site._mode != COUNT
+        call.children = call.longest = call.run = call.suspensions = call.wall = 0
+        self._call = call
+        try:
+            count_in(tally)
+        except BaseException:
+            self._call = None
+            raise
+        call.state = _OPEN
+        if call.sample is not None:
+            call.sample.in_flight = tally.more + tally.busy
+        return call
 
 
-class Coroutine(_Awaited):
-    """Stands in for a coroutine. Counts nothing if that is never awaited."""
-
+# Of a coroutine or a generator: its methods are the steps.
+class _Stepped(_StandIn):
     __slots__ = ()
 
-    def __init__(self, inner: Any, site: Site, sample: Sample | None) -> None:
-        self.__wrapped__ = inner
-        self._gen = self._fresh = _drive(inner, site, sample, FLAG_ASYNC)
+    __next__ = _StandIn._step
+
+    def send(self, value: Any, /) -> Any:
+        return self._step(value)
+
+    def throw(self, *error: Any) -> Any:
+        self._call = self._call or _PASSED
+        return self._step(None, self.__wrapped__.throw, error)
+
+    def close(self) -> Any:
+        self._call = self._call or _PASSED
+        return self._step(None, self.__wrapped__.close, last=True)
 
 
-class Generator(_StandIn):
-    """Stands in for a generator. `__next__` and `send` are its driver's own, in slots: no frame between."""
+class _Iter:
+    """The __iter__ of a coroutine, which has none. But what its __await__ gives has one, and that is itself here; and
+    generators of types.coroutine() may yield from coroutines.
+    """
 
-    __slots__ = ("__next__", "send")
+    def __get__(self, coroutine: Coroutine | None, kind: type | None = None) -> Any:
+        flags = sys._getframe(1).f_code.co_flags
+        if getattr(coroutine, "_awaited", flags & inspect.CO_ITERABLE_COROUTINE):
+            return lambda: coroutine
+        raise AttributeError("__iter__")
 
-    def __init__(self, inner: Any, site: Site, sample: Sample | None) -> None:
-        self.__wrapped__ = inner
-        self._gen = gen = _drive(inner, site, sample, FLAG_GENERATOR)
-        self.__next__ = gen.__next__
-        self.send = gen.send
+
+class Coroutine(_Stepped):
+    __slots__ = ("_awaited",)
+    _flags = FLAG_ASYNC
+
+    cr_await = _shown("cr_await")
+    cr_code = _shown("cr_code")
+    cr_frame = _shown("cr_frame")
+    cr_origin = _shown("cr_origin")
+    cr_running = _shown("cr_running")
+    cr_suspended = _shown("cr_suspended")
+
+    def __await__(self) -> Any:
+        if self._call is not None and self.__wrapped__.cr_await is not None:
+            raise RuntimeError("coroutine is being awaited already")
+        self._awaited = True
+        return self
+
+    __iter__ = _Iter()
+
+
+class Generator(_Stepped):
+    __slots__ = ()
+    _flags = FLAG_GENERATOR
+
+    gi_code = _shown("gi_code")
+    gi_frame = _shown("gi_frame")
+    gi_running = _shown("gi_running")
+    gi_suspended = _shown("gi_suspended")
+    gi_yieldfrom = _shown("gi_yieldfrom")
 
     def __iter__(self) -> Any:
         return self
 
-    def throw(self, *error: Any) -> Any:
-        if inspect.getgeneratorstate(self._gen) == inspect.GEN_CREATED:
-            self._gen.close()
-            return self.__wrapped__.throw(*error)
-        return self._gen.throw(*error)
-
-    def close(self) -> Any:
-        value = self._gen.close()  # from 3.13 on what it returned then
-        self.__wrapped__.close()
-        return value
-
-
-_NEW, _OPEN, _DONE = range(3)
-
 
 class AsyncGenerator(_StandIn):
-    """Stands in for an async generator, and carries what its call has cost so far."""
+    __slots__ = ()
+    _flags = FLAG_ASYNC | FLAG_GENERATOR
 
-    __slots__ = (
-        "_begin",
-        "_children",
-        "_longest",
-        "_run",
-        "_running",
-        "_sample",
-        "_site",
-        "_state",
-        "_suspensions",
-        "_tally",
-        "_throwing",
-        "_timed",
-        "_top",
-        "_wall",
-    )
-
-    def __init__(self, inner: Any, site: Site, sample: Sample | None) -> None:
-        self.__wrapped__ = inner
-        self._site = site
-        self._sample = sample
-        self._state = _NEW
-        self._running = self._throwing = False
-        self._begin = self._wall = self._run = self._longest = self._suspensions = self._children = 0
-        self._top: Any = site.tally
+    ag_await = _shown("ag_await")
+    ag_code = _shown("ag_code")
+    ag_frame = _shown("ag_frame")
+    ag_running = _shown("ag_running")
+    ag_suspended = _shown("ag_suspended")
 
     def __aiter__(self) -> Any:
         return self
 
     def __anext__(self) -> Any:
-        return self._step(self.__wrapped__.__anext__(), False)
+        return self._awaitable(self.__wrapped__.__anext__(), _SEND)
 
-    def asend(self, value: Any) -> Any:
-        return self._step(self.__wrapped__.asend(value), False)
+    def asend(self, value: Any, /) -> Any:
+        return self._awaitable(self.__wrapped__.asend(value), _SEND)
 
     def athrow(self, *error: Any) -> Any:
-        return self._step(self.__wrapped__.athrow(*error), False)
+        return self._awaitable(self.__wrapped__.athrow(*error), _THROW)
 
     def aclose(self) -> Any:
-        return self._step(self.__wrapped__.aclose(), True)
+        return self._awaitable(self.__wrapped__.aclose(), _CLOSE)
 
-    def _step(self, awaitable: Any, closing: bool) -> Any:
-        return awaitable if self._state == _DONE else AsyncStep(awaitable, self, closing)
-
-    def _is_idle(self, closing: bool) -> bool:
-        """A step would run nothing of the original: it is over, new and only closed, or busy and will
-        refuse.
-        """
-        return self._running or self._state == _DONE or (self._state == _NEW and closing)
-
-    def _start(self) -> None:
-        self._state = _OPEN
-        self._tally = self._site.tally
-        self._timed = self._site._mode != COUNT
-        count_in(self._tally)
-        if self._sample is not None:
-            self._sample.in_flight = self._tally.flying
-        self._begin = state.tick()
-
-    def _finish(self, flags: int) -> None:
-        if self._state != _OPEN:
-            self._state = _DONE
-            return
-        self._state = _DONE
-        _finish(
-            self._site,
-            self._tally,
-            self._timed,
-            self._sample,
-            self._begin,
-            self._wall,
-            self._run,
-            self._longest,
-            self._suspensions,
-            self._children,
-            flags | FLAG_ASYNC | FLAG_GENERATOR,
-        )
-
-    def __del__(self) -> None:
-        if self._state == _OPEN:
-            self._finish(FLAG_CANCELLED)
+    def _awaitable(self, inner: Any, kind: int) -> Any:
+        return inner if self._call is not None and self._call.state == _DONE else AsyncStep(inner, self, kind)
 
 
-def _drive_step(inner: Any, flow: AsyncGenerator, closing: bool) -> _Steps:
-    """Steps the awaitable of one asend(), athrow() or aclose()."""
-    if flow._is_idle(closing):
-        return (yield from inner)
-    if flow._state == _NEW and state.enabled:
-        flow._start()
-    sample = flow._sample
-    value = thrown = None
-    first = 0
-    while True:
-        scope = scope_now()
-        below, outer = scope.top, scope.children
-        scope.top, scope.children = flow._top, flow._children
-        scope.turn += 1
-        flow._running = True
-        if sample is not None:
-            sample.open()
-        begin = state.tick()
-        first = first or begin
-        flags = -1  # the step goes on
-        over = False  # ... and the generator is not at its end
-        item = None
-        try:
-            item = inner.send(value) if thrown is None else inner.throw(thrown)
-        except StopIteration as answer:
-            item = answer.value
-            flags = FLAG_CANCELLED if closing else 0
-            over = closing
-        except BaseException as error:
-            flags = outcome_of(error) | (FLAG_CANCELLED if closing else 0)
-            over = closing or flow.__wrapped__.ag_frame is None  # it may only have refused a second asend()
-            raise
-        finally:
-            end = state.tick()
-            step = end - begin
-            thrown = None
-            flow._running = False
-            flow._top, flow._children = scope.top, scope.children
-            scope.top, scope.children = below, outer + step
-            scope.turn += 1
-            if sample is not None:
-                sample.close()
-            flow._run += step
-            flow._longest = max(flow._longest, step)
-            if flags >= 0:
-                flow._wall += end - first
-            if over:
-                flow._finish(flags)
-        if flags >= 0:
-            return item
-        flow._suspensions += 1
-        try:
-            value = yield item
-        except BaseException as error:
-            if type(error) is GeneratorExit and not flow._throwing:
-                raise  # closed, and then so is the original; or dropped, and then that is dropped, too
-            thrown = error
+_SEND, _THROW, _CLOSE = range(3)
 
 
-class AsyncStep(_Awaited):
-    """Stands in for the awaitable of one asend(), athrow() or aclose()."""
+# The awaitable of one asend(), athrow() or aclose(): its steps are steps of the generator that it belongs to.
+class AsyncStep:
+    __slots__ = ("__weakref__", "_begin", "_flow", "_inner", "_kind", "_over")
 
-    __slots__ = ("_flow",)
-
-    def __init__(self, inner: Any, flow: AsyncGenerator, closing: bool) -> None:
-        self.__wrapped__ = inner
+    def __init__(self, inner: Any, flow: AsyncGenerator, kind: int) -> None:
+        self._inner = inner
         self._flow = flow
-        self._gen = self._fresh = _drive_step(inner, flow, closing)
+        self._kind = kind
+        self._begin: int | None = None
+        self._over = False
 
-    def __await__(self) -> Any:
-        return self  # not the driver: who closes that may as well have dropped it
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._inner)
 
-    def throw(self, *error: Any) -> Any:
-        self._flow._throwing = True
-        try:
-            return super().throw(*error)
-        finally:
-            self._flow._throwing = False
+    def _step(self, ask: Callable[..., Any], args: tuple[Any, ...], last: bool = False) -> Any:
+        if self._over:
+            return ask(*args)
+        flow = self._flow
+        if self._kind != _SEND:
+            flow._call = flow._call or _PASSED  # it does not run what is new, and ends it
+        return flow._step(None, ask, args, last, self)
+
+    def _end(self, end: int, error: BaseException | None) -> None:
+        """A step is answered, or has failed. That may also be because it was refused: another one is under way,
+        or the first value sent is not None. Then the generator goes on.
+        """
+        call = self._flow._call
+        assert call is not None
+        self._over = True
+        call.wall += 0 if self._begin is None else end - self._begin
+        if error is None:  # closed: 3.13 and later throw GeneratorExit into the generator
+            self._kind = _CLOSE
+        elif self._kind == _SEND and type(error) is StopIteration:
+            return
+        if self._flow.__wrapped__.ag_frame is None:
+            outcome = 0 if error is None else outcome_of(error)
+            call.finish(end, outcome | (FLAG_CANCELLED if self._kind == _CLOSE else 0))
+
+    # In C throughout: `async for` makes a TypeError of what a signal handler raises in an __await__.
+    __await__ = property(ref)  # a weak reference, called, gives the step
 
     def __iter__(self) -> Any:
         return self
 
     def __next__(self) -> Any:
-        return self.send(None)
+        return self._step(self._inner.send, (None,))
+
+    def send(self, value: Any, /) -> Any:
+        return self._step(self._inner.send, (value,))
+
+    def throw(self, *error: Any) -> Any:
+        return self._step(self._inner.throw, error)
+
+    def close(self) -> Any:
+        if self._begin is None:
+            self._over = True
+        try:
+            return self._step(self._inner.close, (), last=True)
+        finally:
+            self._over = True
 
 
 _STAND_INS = (

@@ -5,7 +5,6 @@
 #include "native/block.h"
 #include "native/probe.h"
 
-static PyTypeObject *Ring_Type;
 
 /* ---- hooks ---- */
 
@@ -159,24 +158,12 @@ get_block(PyObject *object, Py_buffer *view, Py_ssize_t bytes, const char *what)
     return 0;
 }
 
-/* Where the buckets of a site with counts may lie. */
-static void
-touched_buckets(const Site *site, uint32_t *low, uint32_t *high)
-{
-    int some = site->histogram != NULL && site->timed > 0;
-    *low = some ? bucket_of(site->min_ns) : 0;
-    *high = some ? bucket_of(site->max_ns) + 1 : 0;
-}
-
 /* Holds the GIL throughout, so a site's counters fit together. */
 static PyObject *
-native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
+native_collect(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    static char *names[] = {"sites", "counters", "histograms", "take_peaks", NULL};
     PyObject *sites, *counters_object, *histograms_object;
-    int take_peaks = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|p:collect", names, &sites, &counters_object,
-                                     &histograms_object, &take_peaks))
+    if (!PyArg_ParseTuple(args, "OOO:collect", &sites, &counters_object, &histograms_object))
         return NULL;
     PyObject *fast = PySequence_Tuple(sites); /* our own: getting the buffers may run Python */
     if (fast == NULL)
@@ -201,11 +188,11 @@ native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
             goto done;
         }
         Site *site = (Site *)item;
-        site_read(site, (char *)counters.buf + i * COUNTERS * 8);
-        if (take_peaks)
-            site_take_peak(site);
+        uint64_t values[COUNTERS];
+        site_read(site, values);
+        memcpy((char *)counters.buf + i * COUNTERS * 8, values, sizeof values);
         uint32_t first, last;
-        touched_buckets(site, &first, &last);
+        site_touched(site, 0, &first, &last);
         if (last > 0) {
             low = first < low ? first : low;
             high = last > high ? last : high;
@@ -215,11 +202,11 @@ native_collect(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
         low = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
         Site *site = (Site *)PyTuple_GET_ITEM(fast, i);
-        char *row = (char *)histograms.buf + (i * BUCKETS + low) * 8; /* need not be aligned */
-        if (site->histogram != NULL)
-            memcpy(row, site->histogram + low, (high - low) * sizeof(uint64_t));
-        else
-            memset(row, 0, (high - low) * sizeof(uint64_t));
+        char *row = (char *)histograms.buf + i * BUCKETS * 8; /* need not be aligned */
+        for (uint32_t bucket = low; bucket < high; bucket++) {
+            uint64_t calls = site->histogram != NULL ? site_bucket(site, bucket) : 0;
+            memcpy(row + bucket * 8, &calls, sizeof calls);
+        }
     }
     result = Py_BuildValue("(II)", low, high);
 done:
@@ -234,7 +221,7 @@ done:
    What was counted since the last reading, bucket by bucket: of a site's hundreds of buckets a few dozen have
    counts, and of a thousand sites' matrix of them almost all would be zeros. `last` (u32, [n, BUCKETS]) holds what
    was read last, modulo 2^32, and is brought up to date; `counters` (u64, [n, len(COUNTERS)]) is written, and the
-   peaks of calls in flight begin anew. Holds the GIL throughout, so all of it fits together. */
+   peaks of calls in flight begin anew. What a clear() hides is told all the same, in both. Holds the GIL throughout, so all of it fits together. */
 static PyObject *
 native_advance(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -265,7 +252,7 @@ native_advance(PyObject *Py_UNUSED(module), PyObject *args)
         const Site *site = (Site *)item;
         const uint32_t *before = (uint32_t *)last.buf + i * BUCKETS;
         uint32_t low, high;
-        touched_buckets(site, &low, &high);
+        site_touched(site, 1, &low, &high);
         for (uint32_t bucket = low; bucket < high; bucket++)
             changed += (uint32_t)site->histogram[bucket] != before[bucket];
     }
@@ -278,9 +265,11 @@ native_advance(PyObject *Py_UNUSED(module), PyObject *args)
         Site *site = (Site *)PyTuple_GET_ITEM(fast, i);
         uint32_t *before = (uint32_t *)last.buf + i * BUCKETS;
         uint32_t low, high;
-        site_read(site, (char *)counters.buf + i * COUNTERS * 8);
+        uint64_t values[COUNTERS];
+        site_read_lifetime(site, values);
+        memcpy((char *)counters.buf + i * COUNTERS * 8, values, sizeof values);
         site_take_peak(site);
-        touched_buckets(site, &low, &high);
+        site_touched(site, 1, &low, &high);
         for (uint32_t bucket = low; bucket < high && out < end; bucket++) {
             uint32_t now = (uint32_t)GET(site->histogram[bucket]);
             if (now != before[bucket]) {
@@ -291,7 +280,7 @@ native_advance(PyObject *Py_UNUSED(module), PyObject *args)
             }
         }
     }
-    memset(out, 0, (size_t)(end - out) * 4); /* only where another thread cleared a site in between */
+    memset(out, 0, (size_t)(end - out) * 4); /* only where another thread has advanced `last` in between */
 done:
     PyBuffer_Release(&last);
 no_last:
@@ -348,8 +337,7 @@ native_after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     if (core.hooks.ring != NULL)
         ring_reset(core.hooks.ring);
     for (Site *site = all_sites; site != NULL; site = site->next) {
-        site->in_flight = 0;
-        site_clear(site);
+        site_zero(site);
     }
     Py_RETURN_NONE;
 }
@@ -397,7 +385,7 @@ static PyMethodDef native_methods[] = {
     {"now_ns", native_now_ns, METH_NOARGS, NULL},
     {"calibrate", native_calibrate, METH_NOARGS, NULL},
     {"clock", native_clock, METH_NOARGS, NULL},
-    {"collect", (PyCFunction)(void (*)(void))native_collect, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"collect", native_collect, METH_VARARGS, NULL},
     {"advance", native_advance, METH_VARARGS, NULL},
     {"bucket_index", native_bucket_index, METH_O, NULL},
     {"sampling_cost", native_sampling_cost, METH_NOARGS, NULL},
@@ -469,7 +457,7 @@ native_exec(PyObject *module)
         add_type(module, &AsyncGenerator_spec, &AsyncGenerator_Type, NULL) < 0 ||
         add_type(module, &AsyncStep_spec, &AsyncStep_Type, NULL) < 0 ||
         add_type(module, &Ready_spec, &Ready_Type, NULL) < 0 ||
-        add_type(module, &Measurement_spec, &Measurement_Type, "Measurement") < 0)
+        add_type(module, &Measurement_spec, &Measurement_Type, "Measurement") < 0 || flow_load() < 0)
         return -1;
     Measurement_Type->tp_vectorcall = measurement_make;
     PyObject *home = PyUnicode_FromString("hotlap.core");

@@ -4,9 +4,9 @@
 of the instance, and holds a closure that was made for this very function. Switching a probe off puts the bare
 function there.
 
-The parts, each on top of the one before: `_base` hooks and scope, `_site` counters, `_sample` ring and
-evidence, `_flow` coroutines and generators, `_call` the closures, `_block` blocks. Here are the probes, and
-what the recorder calls.
+The parts, each on top of the one before: `_base` hooks and scope, `_depth` the stack's end, `_site` counters,
+`_sample` ring and evidence, `_flow` coroutines and generators, `_call` the closures, `_block` blocks. Here are the
+probes, and what the recorder calls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import array
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import wrapt
@@ -32,7 +32,6 @@ from ._site import (
     BUCKETS,
     COUNT,
     COUNTERS,
-    LOOK,
     TIME,
     Site,
     all_probes,
@@ -112,6 +111,9 @@ __all__ = [
 # ---- probes ------------------------------------------------------------------------------------------------
 
 
+_NEVER_COPIED = (FunctionType, BuiltinFunctionType, type)
+
+
 def _unused(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     return wrapped(*args, **kwargs)
 
@@ -138,7 +140,7 @@ class Probe(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     def _switch(self) -> None:
         """Take the call that fits the state and the site's mode of now."""
         call = call_for(self.__wrapped__, self._self_of, self._self_flow_bits)
-        self.__call__ = call  # type: ignore[method-assign]
+        _put_call(self, call)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -164,24 +166,32 @@ class Probe(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         return Probe(bound, self._self_of, self._self_flow_bits)
 
     def __copy__(self) -> Any:
-        if hasattr(self.__wrapped__, "__qualname__"):
+        if isinstance(self.__wrapped__, _NEVER_COPIED):
             return self
         return type(self)(copy.copy(self.__wrapped__), self._self_of, self._self_flow_bits)
 
     def __deepcopy__(self, memo: Any) -> Any:
-        if hasattr(self.__wrapped__, "__qualname__"):
+        if isinstance(self.__wrapped__, _NEVER_COPIED):
             return self
         return type(self)(copy.deepcopy(self.__wrapped__, memo), self._self_of, self._self_flow_bits)
 
     def __reduce__(self) -> Any:
+        """By the name of what it stands for, like a function; a callable instance has none, and a bound method's
+        is not where it is: they go by value, with the site's name.
+        """
         wrapped = self.__wrapped__
-        name = getattr(wrapped, "__qualname__", None)
-        if name is not None and not isinstance(wrapped, MethodType):
-            return name
+        owner = getattr(wrapped, "__self__", None) if isinstance(wrapped, BuiltinFunctionType) else None
+        if not isinstance(wrapped, MethodType) and (owner is None or isinstance(owner, ModuleType)):
+            name = getattr(wrapped, "__qualname__", None)
+            if name is not None:
+                return name
         return _rebuild, (wrapped, self._self_of.name, self._self_flow_bits)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()
+
+
+_put_call = vars(Probe)["__call__"].__set__  # also where a subclass has a __call__ of its own
 
 
 class FunctionProbe(Probe):
@@ -200,8 +210,14 @@ class FunctionProbe(Probe):
 
 def _rebuild(wrapped: Any, name: str, flow: int) -> Probe:
     """For pickle: a probe over what has no name of its own, with the site of that name in this process."""
+    if isinstance(wrapped, Probe):  # a measured method, found by its name
+        return wrapped
     site = state.sites.get(name)
     return Probe(wrapped, state.missing(name, {}) if site is None else site, flow)
+
+
+# It is pickled by this name: the process that reads it may have the other core.
+_rebuild.__module__ = __package__
 
 
 # ---- hooks -------------------------------------------------------------------------------------------------
@@ -223,10 +239,7 @@ def set_ring(ring: Ring | None) -> None:
     state.ring = ring
     if ring is not None:
         for site in sites():
-            tally = site.tally
-            if tally.due <= tally.n and not site.forced:  # came due while nobody listened
-                site.draw()
-            tally.stop = min(tally.due, tally.n + LOOK)
+            site.wake()
 
 
 def set_trace(trace: Callable[[], tuple[int, int, int] | None] | None) -> None:
@@ -318,9 +331,7 @@ def sampling_cost() -> tuple[int, int]:
     return state.samples, state.samples_ns
 
 
-def collect(
-    sites: Sequence[Site], counters: Any, histograms: Any, take_peaks: bool = False
-) -> tuple[int, int]:
+def collect(sites: Sequence[Site], counters: Any, histograms: Any, /) -> tuple[int, int]:
     """Writes the counters (u64 [n, len(COUNTERS)]) and histograms (u64 [n, BUCKETS]) of `sites` to two
     buffers.
 
@@ -336,8 +347,6 @@ def collect(
             raise OptionTypeError(f"collect() got {site!r}: must be a Site of the Python core")
         start = index * len(COUNTERS)
         numbers[start : start + len(COUNTERS)] = array.array("Q", site.read())
-        if take_peaks:
-            site.take_peak()
         row = site.touched()
         touched.append(row)
         for bucket, _ in row:
@@ -353,11 +362,12 @@ def collect(
     return low, high
 
 
-def advance(sites: Sequence[Site], counters: Any, last: Any) -> bytearray:
+def advance(sites: Sequence[Site], counters: Any, last: Any, /) -> bytearray:
     """What was counted since the last reading: (row, bucket, count), three u32 each, where there is any.
 
     `last` (u32 [n, BUCKETS]) holds what was read last, modulo 2**32, and is brought up to date; the counters
-    (u64 [n, len(COUNTERS)]) are written, and the peaks of calls in flight begin anew.
+    (u64 [n, len(COUNTERS)]) are written, and the peaks of calls in flight begin anew. What a clear() hides is
+    told all the same, in both: two readings always fit together.
     """
     numbers = _as_words(counters, "Q", len(sites) * len(COUNTERS), "counters")
     before = _as_words(last, "I", len(sites) * BUCKETS, "last")
@@ -366,9 +376,9 @@ def advance(sites: Sequence[Site], counters: Any, last: Any) -> bytearray:
         if not isinstance(site, Site):
             raise OptionTypeError(f"advance() got {site!r}: must be a Site of the Python core")
         start = index * len(COUNTERS)
-        numbers[start : start + len(COUNTERS)] = array.array("Q", site.read())
+        numbers[start : start + len(COUNTERS)] = array.array("Q", site.lifetime())
         site.take_peak()
-        for bucket, total in sorted(site.touched()):
+        for bucket, total in sorted(site.lifetime_touched()):
             now = total & 0xFFFF_FFFF
             place = index * BUCKETS + bucket
             if now != before[place]:
@@ -380,11 +390,11 @@ def advance(sites: Sequence[Site], counters: Any, last: Any) -> bytearray:
 def _as_words(buffer: Any, kind: str, length: int, what: str) -> memoryview:
     """The buffer as unsigned integers, "Q" of 8 bytes or "I" of 4."""
     view = memoryview(buffer)
+    size = array.array(kind).itemsize
+    if view.readonly:
+        raise OptionTypeError(f"{what}: needs a buffer that can be written")
+    if view.nbytes < length * size:
+        raise OptionError(f"{what} has {view.nbytes} bytes: needs {length * size}")
     if view.nbytes == 0:  # no rows: what has a zero in its shape cannot be cast
         view = memoryview(bytearray())
-    flat = view.cast("B").cast(kind)  # type: ignore[call-overload]
-    if flat.readonly or len(flat) < length:
-        raise OptionError(
-            f"{what}: needs a writable buffer of {length} u{8 * flat.itemsize}, got {len(flat)}"
-        )
-    return flat  # type: ignore[no-any-return]
+    return view.cast("B")[: length * size].cast(kind)  # type: ignore[call-overload, no-any-return]

@@ -6,11 +6,12 @@ import math
 import struct
 import time
 from collections import deque
+from itertools import repeat
 from typing import Any
 
 from ..errors import OptionError
 from ._base import NEVER, parent_of, report_fault, scope_now, state
-from ._site import LOOK, Site, Tally
+from ._site import DUE, ENDLESS, Site, Tally
 from .record import FLAG_EVIDENCE, FLAG_FIRST, FLAG_TAIL, NO_PARENT
 
 try:
@@ -89,7 +90,6 @@ class Sample:
         "_at",
         "_cpu",
         "_gc",
-        "begun",
         "cpu_ns",
         "flags",
         "gc_ns",
@@ -104,13 +104,13 @@ class Sample:
     def __init__(self, weight: float, flags: int) -> None:
         self.weight = weight
         self.flags = flags
-        self.begun = False  # its call is under way
         self.in_flight = 0
         self.parent = NO_PARENT
         self.size = NAN
         self.trace = (0, 0, 0)
         self.cpu_ns = self.gc_ns = 0
         self.usage = (0, 0, 0, 0)
+        self._cpu: int | None = None  # while a step is under way
 
     def open(self) -> None:
         """A step begins. The CPU clock is read innermost, so that it sees as little of the rest as can be."""
@@ -119,8 +119,11 @@ class Sample:
         self._cpu = time.thread_time_ns()
 
     def close(self) -> None:
+        if self._cpu is None:  # an interrupt came before
+            return
         cpu = time.thread_time_ns() - self._cpu - max(0, _least_cpu_ns)
         self.cpu_ns += max(0, cpu)
+        self._cpu = None
         self.gc_ns += state.gc_ns - self._gc
         at, sums = self._at, self.usage
         now = _usage()
@@ -181,54 +184,44 @@ def _size_now(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> floa
 
 
 def arm(  # noqa: PLR0917 - passed by position: keywords cost more
-    site: Site,
-    tally: Tally,
-    n: int,
-    top: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    size: float = NAN,
+    site: Site, tally: Tally, top: Any, args: tuple[Any, ...], kwargs: dict[str, Any], size: float = NAN
 ) -> Sample | None:
-    """The slow path of call number `n`, when it reached `tally.stop`: takes a sample if one is due.
+    """The slow path of a call that found the gap at its end: takes a sample, if it is still this call's turn.
 
     `top` is the caller's. Without a ring nobody listens, and no sample is taken.
     """
+    if site.ring is None and state.ring is None:
+        site.parked = True
+        tally.gap = ENDLESS
+        return None
     begin = state.tick()
     probability = site.halved()
-    gap, weight = site.drawn(probability)
-    if state.ring is None:
-        tally.stop = n + LOOK
-        return None
+    drawn, weight = site.drawn(probability)
+    following = repeat(None, drawn)
     # Up to the Sample nothing is called, so no other thread gets in: each sample is taken once, and the next
     # one is planned before a call can go by.
-    if n < tally.stop:  # a later call was faster, and has planned on: this one's chance is its own
-        if gap:
-            return None
-        sample_weight, forced = weight, False
-    elif n < tally.due:
-        tally.stop = tally.due if tally.due - n < LOOK else n + LOOK
+    for _ in tally.gap:  # another thread's call was faster, and has planned on: this one is of that gap
         return None
-    else:
-        sample_weight, forced = site.weight, site.forced
-        site.forced = site.first > 0  # Site.plan(), written out
-        if site.forced:
-            site.first -= 1
-            gap, weight = 0, 1.0
-        site.weight = weight
-        tally.due = n + 1 + gap
-        tally.stop = n + 1 + gap if gap < LOOK else n + LOOK
+    sample_weight, forced = site.weight, site.forced
+    site.forced = site.first > 0  # Site.draw(), written out
+    if site.forced:
+        site.first -= 1
+        following, weight = DUE, 1.0
+    site.weight = weight
     site.taken += 1
     site.probability = probability
+    tally.gap = following
     sample = Sample(sample_weight, FLAG_EVIDENCE | FLAG_FIRST if forced else FLAG_EVIDENCE)
     try:
         if _least_cpu_ns < 0:
             _calibrate()
-        sample.in_flight = tally.flying
+        sample.in_flight = tally.flying + 1
         sample.parent = parent_of(top)
         sample.size = _size_now(site, args, kwargs) if math.isnan(size) else size
-        sample.trace = _trace_now()
-        state.samples += 1
-        state.samples_ns += state.tick() - begin
+        if site.ring is None:  # else whoever reads that one pays for it, and has no use for traces
+            sample.trace = _trace_now()
+            state.samples += 1
+            state.samples_ns += state.tick() - begin
     except RecursionError:
         return None
     return sample
@@ -251,42 +244,47 @@ def leave_record(  # noqa: PLR0917 - passed by position: keywords cost more
 
     `sample` is closed. Never raises an Exception: its call has ended well without it.
     """
-    ring = state.ring
+    recorders = site.ring is None  # rather than of somebody who asked for this site's records
+    ring = state.ring if recorders else site.ring
     if ring is None or tally is not site.tally:
         return
     start = state.tick()
     try:
-        cpu = sample.cpu_ns if sample is not None else -1
         if sample is None:
-            sample = Sample(0.0, FLAG_TAIL)
-            sample.in_flight = tally.flying + 1
-            sample.parent = parent_of(top)
-            sample.trace = _trace_now()
-        voluntary, involuntary, minor, major = sample.usage
+            in_flight, parent = tally.flying + 1, parent_of(top)
+            trace = _trace_now() if recorders else (0, 0, 0)
+            weight, flags, size, cpu, gc = 0.0, flags | FLAG_TAIL, NAN, -1, 0
+            voluntary, involuntary, minor, major = 0, 0, 0, 0
+        else:
+            in_flight, parent, trace = sample.in_flight, sample.parent, sample.trace
+            weight, flags, size = sample.weight, flags | sample.flags, sample.size
+            cpu, gc = sample.cpu_ns, sample.gc_ns
+            voluntary, involuntary, minor, major = sample.usage
         ring.write(
             _pack(
-                max(begin, 0),
-                max(wall, 0),
+                begin if begin > 0 else 0,
+                wall if wall > 0 else 0,
                 own,
                 cpu,
-                max(sample.gc_ns, 0),
-                *sample.trace,
-                sample.size,
-                max(run, 0),
-                max(longest, 0),
+                gc if gc > 0 else 0,
+                *trace,
+                size,
+                run if run > 0 else 0,
+                longest if longest > 0 else 0,
                 scope_now().thread & _U32,
                 site.id & _U32,
-                sample.parent,
-                min(max(sample.in_flight, 0), _U32),
-                min(voluntary, _U32),
-                min(involuntary, _U32),
-                min(minor, _U32),
-                min(suspensions, _U32),
-                sample.weight,
-                min(major, _U16),
-                flags | sample.flags,
+                parent,
+                in_flight & _U32,
+                voluntary & _U32,
+                involuntary & _U32,
+                minor & _U32,
+                suspensions & _U32,
+                weight,
+                major if major < _U16 else _U16,
+                flags,
             )
         )
     except Exception:
         return
-    state.samples_ns += state.tick() - start
+    if recorders:
+        state.samples_ns += state.tick() - start

@@ -3,9 +3,9 @@
 Short durations are counted by the nanosecond, the others wait in a list: both are folded into totals and
 histogram by the hundred, or when somebody reads, so a read sees every call that has ended.
 
-Threads. CPython with a GIL lets another thread in only after a call and at the end of a loop, so `x.n += 1`
-and "compare, then store" without a call between are whole. On free-threaded builds the counting is under a
-lock.
+Threads. CPython with a GIL lets another thread in only after a call and at the end of a loop, so `x.n += 1` and
+"compare, then store" without a call between are whole; Python 3.10 also where a condition does not hold, so what
+must be whole is where it holds. On free-threaded builds the counting is under a lock.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ import weakref
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from itertools import repeat
+from operator import sub
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError, OptionTypeError
 from ._base import FREE_THREADED, NEVER, REAL_CLOCK, state
-from .record import FLAG_CANCELLED, FLAG_ERROR
+from ._depth import CROWD, look_down
+from .record import FLAG_CANCELLED, FLAG_ERROR, NO_PARENT
+
+if TYPE_CHECKING:
+    from ._sample import Ring
 
 COUNT, TIME = 1, 2
 COUNTERS = (
@@ -41,7 +47,7 @@ COUNTERS = (
 # Durations folded at once, so that it takes some 10 us: fewer when they are spread over many buckets.
 LOT, LOT_SPREAD, SPREAD = 256, 128, 40
 SHORT = 1024  # ns
-LOOK = 2**29  # arm() is asked at least once in so many calls: the numbers compared stay short for longer
+LONGEST_GAP = 2**62  # calls: for ever
 
 # Held while durations are folded. Users' threads only try it; reentrant, since a signal handler may read.
 fold_lock = threading.RLock()
@@ -95,33 +101,41 @@ def _random_unit() -> float:
     return ((z >> 11) + 1.0) / 9007199254740992.0
 
 
+DUE: repeat[None] = repeat(None, 0)  # the gap before a call that is sampled
+ENDLESS: repeat[None] = repeat(None)
+
+
 # ---- sites -------------------------------------------------------------------------------------------------
 
 
 class Tally:
     """What a site counted in this process. A forked child gets a new one: calls begun before count in the
     old.
+
+    Calls in flight are counted in two fields, so that a call that is alone, as most are, only has to set `busy`
+    and to take it back. `busy` is set whenever one is in flight, and then `more` are so beside it; a call that
+    finds it set counts in `more`, and looks whether there are more at once than ever. It is also set, with
+    `more` at -1, when none is in flight but the next is to look.
     """
 
     __slots__ = (
+        "busy",
         "cancelled",
         "counted",
-        "due",
         "errors",
+        "gap",
         "histogram",
         "limit",
         "longest_ns",
         "lot",
         "max_ns",
         "min_ns",
-        "n",
+        "more",
         "peak",
         "pending",
-        "room",
         "run_ns",
         "short",
         "site",
-        "stop",
         "suspensions",
         "tail",
         "timed",
@@ -131,35 +145,33 @@ class Tally:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.tail = 2**30 - 1  # the lower of tail_ns and of what an int of one digit holds: a quicker compare
-        self.n = 0  # numbers timed calls, for the sampler; never reset
+        self.busy = False
+        self.more = 0
         self.peak = 0  # calls in flight at most
-        self.room = 0  # calls up to this number are no new peak: n - room + peak calls are in flight
-        self.due = NEVER  # number of the next sampled call
-        self.stop = 0  # arm() is asked from this number on
+        # Has an item for each call before the next one that is sampled: the quickest way to count calls.
+        self.gap: repeat[None] = DUE
         self.lot = LOT_SPREAD
         self.limit = 0
         self.short: list[int] = []
-        self.zero()
-
-    @property
-    def flying(self) -> int:
-        """Calls in flight."""
-        return self.n - self.room + self.peak
-
-    def take_peak(self) -> int:
-        peak, flying = self.peak, self.n - self.room + self.peak
-        self.room += flying - peak
-        self.peak = flying
-        return peak
-
-    def zero(self) -> None:
-        self.take_peak()
         self.pending: list[int] = []
-        self.short[:] = [0] * len(self.short)
         self.histogram: dict[int, int] | None = None
         self.counted = self.timed = self.errors = self.cancelled = 0
         self.total_ns = self.max_ns = self.run_ns = self.suspensions = self.longest_ns = 0
         self.min_ns = NEVER
+        self.take_peak()
+
+    @property
+    def flying(self) -> int:
+        """Calls in flight."""
+        return self.more + self.busy
+
+    def take_peak(self) -> int:
+        peak = self.peak
+        if not self.busy:
+            self.busy = True
+            self.more -= 1
+        self.peak = self.more + 1
+        return peak
 
     def fold(self) -> None:
         """Fold one lot of pending durations, or raise and leave it; `fold_lock` is held."""
@@ -242,7 +254,9 @@ class Site:
 
     __slots__ = (
         "__weakref__",
+        "_cleared",
         "_mode",
+        "_ring",
         "_tail_ns",
         "first",
         "forced",
@@ -250,6 +264,7 @@ class Site:
         "info",
         "metrics",
         "name",
+        "parked",
         "probability",
         "quota",
         "size_of",
@@ -259,11 +274,15 @@ class Site:
     )
 
     def __init__(self, id: int, name: str, info: object = None) -> None:
+        if not 0 <= id < NO_PARENT:
+            raise OptionError(f"site id {id!r}: must lie between 0 and {NO_PARENT - 1}")
         self.id = id
         self.name = name
         self.info: Any = info
         self._mode = TIME
         self._tail_ns = NEVER
+        self._ring: Ring | None = None
+        self._cleared: tuple[tuple[int, ...], dict[int, int]] | None = None
         self.size_of: Callable[..., float | None] | None = None
         self.metrics: dict[str, list[float]] | None = None
         self.probability = 1.0
@@ -272,6 +291,7 @@ class Site:
         self.first = 10
         self.forced = False  # the drawn gap is that of one of the first calls
         self.weight = 1.0  # 1 / probability when the gap was drawn
+        self.parked = False  # the gap ended while there was no ring
         self.tally = Tally(self)
         self.draw()
         all_sites[id_of(self)] = self
@@ -306,6 +326,20 @@ class Site:
         self.tally.tail = min(ns, 2**30 - 1)
         self.tally.set_limit()
 
+    @property
+    def ring(self) -> Ring | None:
+        """Where its records go; None: to the recorder's ring."""
+        return self._ring
+
+    @ring.setter
+    def ring(self, ring: Ring | None) -> None:
+        from ._sample import Ring  # which is on top of this module
+
+        if ring is not None and type(ring) is not Ring:
+            raise OptionTypeError(f"ring {ring!r}: must be a Ring of this core, or None")
+        self._ring = ring
+        self.wake()
+
     def sample(self, probability: float, quota: int, first: int | None = None) -> None:
         """Set the sampling of the coming window; a probability of 0 means never. The gap is drawn anew."""
         if not 0 <= probability <= 1:
@@ -332,24 +366,28 @@ class Site:
         if probability >= 1:
             return 0, 1.0
         if probability <= 0:
-            return NEVER, 0.0
+            return LONGEST_GAP, 0.0
         gap = math.log(_random_unit()) / math.log1p(-probability)
-        return int(min(gap, NEVER)), 1 / probability
+        return int(min(gap, LONGEST_GAP)), 1 / probability
 
     def draw(self) -> None:
-        """Draw anew, and go on from here."""
+        """Draw the gap to the next sampled call anew, unless that is among the first calls."""
         gap, weight = self.drawn(self.probability)
-        self.plan(self.tally, self.tally.n, gap, weight)
-
-    def plan(self, tally: Tally, n: int, gap: int, weight: float) -> None:
-        """After call number `n` comes a gap that was drawn, unless the next one is among the first calls."""
+        self.parked = False
         self.forced = self.first > 0
         if self.forced:
             self.first -= 1
             gap, weight = 0, 1.0
         self.weight = weight
-        tally.due = n + 1 + gap
-        tally.stop = n + 1 + gap if gap < LOOK else n + LOOK
+        self.tally.gap = repeat(None, gap)
+
+    def wake(self) -> None:
+        """There is a ring again: a call that came due in the meantime is the next one, or is drawn anew."""
+        if self.parked and self.forced:
+            self.parked = False
+            self.tally.gap = DUE
+        elif self.parked:
+            self.draw()
 
     def halved(self) -> float:
         """The probability once the next sample is taken: beyond the quota it halves again and again."""
@@ -360,6 +398,13 @@ class Site:
 
     def read(self) -> tuple[int, ...]:
         """The exact counters in the order of COUNTERS."""
+        now = self.lifetime()
+        return now if self._cleared is None else tuple(map(sub, now, self._cleared[0]))
+
+    def lifetime(self) -> tuple[int, ...]:
+        """As read(), but that no clear() sets back what is counted: for who tells from two readings what came
+        in between.
+        """
         with fold_lock:
             t = self.tally
             t.fold_all()
@@ -389,6 +434,13 @@ class Site:
 
     def touched(self) -> list[tuple[int, int]]:
         """(bucket, count) of the buckets that are not empty."""
+        now = self.lifetime_touched()
+        if self._cleared is None:
+            return now
+        gone = self._cleared[1]
+        return [(bucket, count - gone.get(bucket, 0)) for bucket, count in now if count > gone.get(bucket, 0)]
+
+    def lifetime_touched(self) -> list[tuple[int, int]]:
         with fold_lock:
             self.tally.fold_all()
             return list((self.tally.histogram or {}).items())
@@ -398,14 +450,23 @@ class Site:
         return self.tally.take_peak()
 
     def clear(self) -> None:
-        """Set all counters to zero; calls in flight go on and count when they end."""
+        """Set all counters to zero; calls in flight go on and count when they end.
+
+        A recorder sees nothing of it: advance() tells of calls as if they had not been cleared.
+        """
         with fold_lock:
-            self.tally.zero()
+            calls, timed, errors, cancelled, total_ns, _, _, _, _, run_ns, suspensions, _, _ = self.lifetime()
+            sums = calls, timed, errors, cancelled, total_ns, 0, 0, 0, 0, run_ns, suspensions, 0, calls
+            t = self.tally
+            self._cleared = sums, dict(t.histogram or {})
+            t.min_ns, t.max_ns, t.longest_ns = NEVER, 0, 0
+            t.take_peak()
             self.metrics = None
 
     def reborn(self) -> None:
         """After a fork, in the child."""
         self.tally = Tally(self)
+        self._cleared = None
         self.tail_ns = self._tail_ns
         self.metrics = None
         self.draw()
@@ -438,49 +499,39 @@ state.missing = make_site
 # ---- one call, where it is not written out for speed -------------------------------------------------------
 
 
-def number(tally: Tally) -> int:
-    """Counts a timed call in, and numbers it."""
-    if FREE_THREADED:
-        count_lock.acquire()
-    n = tally.n + 1
-    tally.n = n
-    if FREE_THREADED:
-        count_lock.release()
-    return n
-
-
-def count_here(tally: Tally) -> None:
-    """For a call that is counted in: it may be the most at once so far."""
-    if tally.n > tally.room:
-        tally.peak += tally.n - tally.room
-        tally.room = tally.n
-
-
 def count_in(tally: Tally) -> None:
+    """Raises RecursionError before it counted, or not at all."""
+    if tally.more >= CROWD:
+        look_down(tally.more)
     if FREE_THREADED:
         count_lock.acquire()
-    tally.room -= 1
-    if tally.n > tally.room:
-        tally.peak += tally.n - tally.room
-        tally.room = tally.n
+    if not tally.busy:
+        tally.busy = True
+    else:
+        more = tally.more + 1
+        tally.more = more
+        if more >= tally.peak:
+            tally.peak = more + 1
     if FREE_THREADED:
         count_lock.release()
 
 
-def count_back(tally: Tally) -> None:
-    """It was no call: what it returned is one, when that ends."""
+def count_outcome(tally: Tally, flags: int) -> None:
     if FREE_THREADED:
         count_lock.acquire()
-    tally.room += 1
+    if flags & FLAG_ERROR:
+        tally.errors += 1
+    if flags & FLAG_CANCELLED:
+        tally.cancelled += 1
     if FREE_THREADED:
         count_lock.release()
 
 
-def count_out(tally: Tally, wall: int | None, flags: int) -> None:
-    """The call is over; `wall` is None when it was not timed."""
+def count_out(tally: Tally, wall: int | None, flags: int, flown: int = 1) -> None:
+    """The call is over. `wall` is None when it was not timed, `flown` 0 when it was never in flight."""
     if FREE_THREADED:
         count_lock.acquire()
-    tally.room += 1
+    tally.more -= flown
     if flags:
         if flags & FLAG_ERROR:
             tally.errors += 1
@@ -488,6 +539,8 @@ def count_out(tally: Tally, wall: int | None, flags: int) -> None:
             tally.cancelled += 1
     if wall is None:
         tally.counted += 1
+    elif wall < tally.limit:
+        tally.short[wall] += 1
     else:
         tally.pending.append(wall)
     if FREE_THREADED:

@@ -63,9 +63,7 @@ def record_dtype() -> numpy.dtype[Any]:
         import numpy  # heavy: only who reads records pays for it
 
         names, formats, offsets = zip(*RECORD_LAYOUT, strict=True)
-        _dtype = numpy.dtype(
-            {"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES}
-        )
+        _dtype = numpy.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES})
     return _dtype
 
 

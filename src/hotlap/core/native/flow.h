@@ -33,7 +33,7 @@ typedef struct {
     Scope scope; /* the innermost one at the end of the last step: its own, or a block that is open in it */
     uint32_t suspensions;
     uint32_t generation;
-    uint8_t state, timed, kind, running;
+    uint8_t state, timed, kind, running, awaited;
 } Flow;
 
 typedef struct {
@@ -62,7 +62,7 @@ flow_new(PyTypeObject *type, uint8_t kind, PyObject *inner, Site *site, Sample *
         flow->run_ns = flow->longest_ns = 0;
         flow->suspensions = 0;
         flow->state = FLOW_NEW;
-        flow->running = 0;
+        flow->running = flow->awaited = 0;
     }
 #endif
     if (flow == NULL) {
@@ -487,7 +487,26 @@ coroutine_await(PyObject *self)
             return NULL;
         }
     }
+    flow->awaited = 1;
     return Py_NewRef(self);
+}
+
+/* A coroutine is no iterable. But what its __await__() gives is one, and that is itself here; and generators of
+   types.coroutine() may yield from coroutines. The type's dict does not have it: see flow_load(). */
+static PyObject *
+coroutine_iter(PyObject *self)
+{
+    PyFrameObject *frame = PyEval_GetFrame();
+    int flags = 0;
+    if (frame != NULL) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        flags = code->co_flags;
+        Py_DECREF(code);
+    }
+    if (((Flow *)self)->awaited || (flags & CO_ITERABLE_COROUTINE))
+        return Py_NewRef(self);
+    PyErr_SetString(PyExc_TypeError, "'coroutine' object is not iterable");
+    return NULL;
 }
 
 static PyMethodDef Coroutine_methods[] = {
@@ -502,6 +521,7 @@ static PyType_Slot Coroutine_slots[] = {
     {Py_tp_getset, Coroutine_getset},
     {Py_am_await, coroutine_await},
     {Py_am_send, flow_send},
+    {Py_tp_iter, coroutine_iter},
     {Py_tp_iternext, flow_iternext},
     {Py_tp_methods, Coroutine_methods},
     {0, NULL},
@@ -530,6 +550,19 @@ static PyType_Spec Generator_spec = {
     .flags = FLOW_FLAGS,
     .slots = Generator_slots,
 };
+
+/* Nobody is to take a coroutine for an iterable because its type has an __iter__. */
+static int
+flow_load(void)
+{
+    PyObject *dict = Coroutine_Type->tp_dict;
+    if (PyDict_GetItemString(dict, "__iter__") == NULL) /* the module was loaded before */
+        return 0;
+    if (PyDict_DelItemString(dict, "__iter__") < 0)
+        return -1;
+    PyType_Modified(Coroutine_Type);
+    return 0;
+}
 
 /* ---- what a call gave ---- */
 

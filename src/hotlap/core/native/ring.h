@@ -53,6 +53,8 @@ struct Ring {
     pthread_mutex_t mutex;
 };
 
+static PyTypeObject *Ring_Type;
+
 #define RECORD_WORDS (sizeof(Record) / sizeof(uint64_t))
 
 static inline void

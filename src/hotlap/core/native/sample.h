@@ -136,12 +136,19 @@ scope_parent(void)
     return scope->site->id;
 }
 
+/* Whoever gave the site a ring of its own pays for its records, and has no use for traces. */
+static inline int
+sample_is_the_recorders(const Site *site)
+{
+    return LIKELY(GET(site->ring) == NULL);
+}
+
 /* Called when the site's gap has run out, before the call's scope is entered: the scope is still the parent's.
    NULL when there is no ring (nobody listens, nothing is sampled) or no memory. Never leaves an exception. */
 static SLOW Sample *
 sample_begin(Site *site, PyObject *const *args, size_t nargsf, PyObject *kwnames, double size)
 {
-    if (core.hooks.ring == NULL) {
+    if (site_ring(site) == NULL) {
         site->parked = 1; /* until site_wake() */
         SET(site->gap, INT64_MAX);
         return NULL;
@@ -160,9 +167,11 @@ sample_begin(Site *site, PyObject *const *args, size_t nargsf, PyObject *kwnames
     site_take_sample(site);
     if (args != NULL && site->size_of != NULL)
         sample->size = sample_size_of(site, args, nargsf, kwnames);
-    sample_take_trace(sample);
-    ADD(core.samples, 1);
-    ADD(core.samples_ns, elapsed_ns(start, now_ticks()));
+    if (sample_is_the_recorders(site)) {
+        sample_take_trace(sample);
+        ADD(core.samples, 1);
+        ADD(core.samples_ns, elapsed_ns(start, now_ticks()));
+    }
     return sample;
 }
 
@@ -179,7 +188,7 @@ typedef struct {
 static SLOW void
 sample_end(Site *site, const Ended *ended, Sample *sample)
 {
-    if (core.hooks.ring == NULL) {
+    if (site_ring(site) == NULL) {
         PyMem_RawFree(sample);
         return;
     }
@@ -189,10 +198,12 @@ sample_end(Site *site, const Ended *ended, Sample *sample)
         tail.parent = scope_parent();
         tail.in_flight = GET(site->in_flight) + 1;
         tail.cpu_ns = -1;
-        sample_take_trace(&tail);
+        if (sample_is_the_recorders(site))
+            sample_take_trace(&tail);
     }
     const Sample *s = sample ? sample : &tail;
-    if (core.hooks.ring != NULL) { /* the trace hook may have taken it away */
+    Ring *ring = site_ring(site);
+    if (ring != NULL) { /* the trace hook may have taken it away */
         Record record = {
             .start_ns = ticks_to_mono(ended->start_ticks),
             .wall_ns = ended->wall_ns,
@@ -217,10 +228,11 @@ sample_end(Site *site, const Ended *ended, Sample *sample)
             .major_faults = s->major_faults < UINT16_MAX ? (uint16_t)s->major_faults : UINT16_MAX,
             .flags = (uint16_t)(ended->flags | s->flags | (sample ? 0 : FLAG_TAIL)),
         };
-        ring_write(core.hooks.ring, &record);
+        ring_write(ring, &record);
     }
     PyMem_RawFree(sample);
-    ADD(core.samples_ns, elapsed_ns(start, now_ticks()));
+    if (sample_is_the_recorders(site))
+        ADD(core.samples_ns, elapsed_ns(start, now_ticks()));
 }
 
 #endif

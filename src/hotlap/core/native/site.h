@@ -8,6 +8,18 @@
 
 enum { MODE_COUNT = 1, MODE_TIME = 2 };
 
+#define COUNTERS 13
+
+enum { CALLS, MIN_NS = 5, MAX_NS, IN_FLIGHT, IN_FLIGHT_PEAK, LONGEST_NS = 11, STARTED };
+
+/* What clear() takes off the counters and the histogram, which themselves go on: who tells from two readings what came
+   in between sees no clearing. */
+typedef struct {
+    uint64_t counters[COUNTERS]; /* zero where one is no sum */
+    uint64_t min_ns, max_ns;     /* of all calls so far: where the histogram's counts lie */
+    uint64_t histogram[BUCKETS];
+} Cleared;
+
 struct Site {
     PyObject_HEAD
     /* written by every call */
@@ -27,6 +39,8 @@ struct Site {
     uint32_t parked; /* the gap ran out while there was no ring */
     uint64_t quota, taken;
     PyObject *name, *info, *size_of, *metrics;
+    Cleared *cleared; /* NULL until site_clear() */
+    Ring *ring; /* of its own, or NULL: its records go to the recorder's */
     PyObject *weakrefs;
     Site *next; /* in all_sites */
 };
@@ -34,7 +48,6 @@ struct Site {
 static PyTypeObject *Site_Type;
 static Site *all_sites; /* newest first */
 
-#define COUNTERS 13
 static const char *const counter_names[COUNTERS] = {
     "calls",     "timed",          "errors", "cancelled",   "total_ns",   "min_ns",  "max_ns",
     "in_flight", "in_flight_peak", "run_ns", "suspensions", "longest_ns", "started",
@@ -93,6 +106,13 @@ site_take_sample(Site *site)
     site_draw_gap(site);
 }
 
+static inline Ring *
+site_ring(const Site *site)
+{
+    Ring *own = GET(site->ring);
+    return own != NULL ? own : core.hooks.ring;
+}
+
 /* There is a ring again: a site whose turn came in the meantime samples its next call, or draws its gap anew. */
 static void
 site_wake(Site *site)
@@ -139,11 +159,12 @@ site_count_time(Site *site, uint64_t ns)
     RAISE_TO(site->max_ns, ns);
 }
 
+/* The counters as if nothing had ever been cleared. */
 static void
-site_read(Site *site, void *out)
+site_read_lifetime(const Site *site, uint64_t values[COUNTERS])
 {
     uint64_t calls = GET(site->calls), in_flight = GET(site->in_flight);
-    uint64_t values[COUNTERS] = {
+    uint64_t now[COUNTERS] = {
         calls,
         GET(site->timed),
         GET(site->errors),
@@ -158,25 +179,94 @@ site_read(Site *site, void *out)
         GET(site->longest_ns),
         calls + in_flight,
     };
-    memcpy(out, values, sizeof values);
+    memcpy(values, now, sizeof now);
 }
 
-/* Zero everything; calls in flight go on and count when they end. */
 static void
-site_clear(Site *site)
+site_read(const Site *site, uint64_t values[COUNTERS])
 {
-    site->calls = site->timed = site->errors = site->cancelled = 0;
-    site->total_ns = site->max_ns = site->run_ns = site->suspensions = site->longest_ns = 0;
+    site_read_lifetime(site, values);
+    const Cleared *cleared = GET(site->cleared);
+    for (int i = 0; cleared != NULL && i < COUNTERS; i++)
+        values[i] -= cleared->counters[i];
+}
+
+/* Where the buckets of a site with counts may lie: of the calls since the last clear(), or of all. */
+static void
+site_touched(const Site *site, int lifetime, uint32_t *low, uint32_t *high)
+{
+    uint64_t min_ns = GET(site->min_ns), max_ns = GET(site->max_ns);
+    const Cleared *cleared = GET(site->cleared);
+    if (lifetime && cleared != NULL) {
+        min_ns = cleared->min_ns < min_ns ? cleared->min_ns : min_ns;
+        max_ns = cleared->max_ns > max_ns ? cleared->max_ns : max_ns;
+    }
+    int some = site->histogram != NULL && min_ns != UINT64_MAX;
+    *low = some ? bucket_of(min_ns) : 0;
+    *high = some ? bucket_of(max_ns) + 1 : 0;
+}
+
+static inline uint64_t
+site_bucket(const Site *site, uint32_t bucket)
+{
+    const Cleared *cleared = GET(site->cleared);
+    return GET(site->histogram[bucket]) - (cleared != NULL ? cleared->histogram[bucket] : 0);
+}
+
+/* What is no sum begins anew, and the metrics are gone. */
+static void
+site_begin_anew(Site *site)
+{
+    site->max_ns = site->longest_ns = 0;
     site->min_ns = UINT64_MAX;
     site->in_flight_peak = site->in_flight;
-    if (site->histogram != NULL)
-        memset(site->histogram, 0, BUCKETS * sizeof(uint64_t));
     PyObject *metrics;
     LOCK(site);
     metrics = site->metrics;
     site->metrics = NULL;
     UNLOCK();
     Py_XDECREF(metrics);
+}
+
+/* Zero for all who read the site itself; calls in flight go on and count when they end. -1 with MemoryError set. */
+static int
+site_clear(Site *site)
+{
+    Cleared *cleared = site->cleared;
+    if (cleared == NULL) {
+        cleared = PyMem_RawCalloc(1, sizeof(Cleared));
+        if (cleared == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        cleared->min_ns = UINT64_MAX;
+    }
+    uint64_t now[COUNTERS];
+    site_read_lifetime(site, now);
+    cleared->min_ns = now[MIN_NS] < cleared->min_ns ? now[MIN_NS] : cleared->min_ns;
+    cleared->max_ns = now[MAX_NS] > cleared->max_ns ? now[MAX_NS] : cleared->max_ns;
+    now[MIN_NS] = now[MAX_NS] = now[IN_FLIGHT] = now[IN_FLIGHT_PEAK] = now[LONGEST_NS] = 0;
+    now[STARTED] = now[CALLS];
+    memcpy(cleared->counters, now, sizeof now);
+    if (site->histogram != NULL)
+        memcpy(cleared->histogram, site->histogram, sizeof cleared->histogram);
+    SET(site->cleared, cleared);
+    site_begin_anew(site);
+    return 0;
+}
+
+/* In a forked child: nothing has been called. */
+static void
+site_zero(Site *site)
+{
+    site->calls = site->timed = site->errors = site->cancelled = 0;
+    site->total_ns = site->run_ns = site->suspensions = 0;
+    site->in_flight = 0;
+    if (site->histogram != NULL)
+        memset(site->histogram, 0, BUCKETS * sizeof(uint64_t));
+    PyMem_RawFree(site->cleared);
+    site->cleared = NULL;
+    site_begin_anew(site);
 }
 
 static PyObject *
@@ -272,7 +362,7 @@ Site_histogram(PyObject *self, PyObject *Py_UNUSED(ignored))
     Site *site = (Site *)self;
     PyObject *list = PyList_New(BUCKETS);
     for (int i = 0; list != NULL && i < BUCKETS; i++) {
-        PyObject *value = PyLong_FromUnsignedLongLong(site->histogram ? GET(site->histogram[i]) : 0);
+        PyObject *value = PyLong_FromUnsignedLongLong(site->histogram ? site_bucket(site, (uint32_t)i) : 0);
         if (value == NULL)
             Py_CLEAR(list);
         else
@@ -298,7 +388,8 @@ Site_take_peak(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Site_clear(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    site_clear((Site *)self);
+    if (site_clear((Site *)self) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -306,7 +397,9 @@ static PyObject *
 Site_repr(PyObject *self)
 {
     Site *site = (Site *)self;
-    return PyUnicode_FromFormat("<Site %u %R: %llu calls>", site->id, site->name, (unsigned long long)site->calls);
+    uint64_t values[COUNTERS];
+    site_read(site, values);
+    return PyUnicode_FromFormat("<Site %u %R: %llu calls>", site->id, site->name, (unsigned long long)values[CALLS]);
 }
 
 static PyObject *
@@ -373,13 +466,35 @@ Site_set_object(PyObject *self, PyObject *value, void *closure)
     return 0;
 }
 
+static PyObject *
+Site_get_ring(PyObject *self, void *Py_UNUSED(closure))
+{
+    Ring *ring = ((Site *)self)->ring;
+    return Py_NewRef(ring ? (PyObject *)ring : Py_None);
+}
+
+static int
+Site_set_ring(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    Site *site = (Site *)self;
+    if (value != NULL && value != Py_None && !Py_IS_TYPE(value, Ring_Type)) {
+        raise_error("OptionTypeError", "ring %R: must be a Ring of this core, or None", value);
+        return -1;
+    }
+    Ring *old = site->ring;
+    SET(site->ring, value == NULL || value == Py_None ? NULL : (Ring *)Py_NewRef(value));
+    RETIRE(old);
+    site_wake(site);
+    return 0;
+}
+
 static PyMethodDef Site_methods[] = {
     {"sample", (PyCFunction)(void (*)(void))Site_sample, METH_VARARGS | METH_KEYWORDS,
      "sample(probability, quota, first=None): set the sampling of the coming window."},
     {"read", Site_read, METH_NOARGS, "The exact counters, in the order of COUNTERS."},
     {"histogram", Site_histogram, METH_NOARGS, "The BUCKETS counts of the duration histogram, as a list."},
     {"take_peak", Site_take_peak, METH_NOARGS, "The peak of calls in flight since the last take_peak()."},
-    {"clear", Site_clear, METH_NOARGS, "Set all counters to zero."},
+    {"clear", Site_clear, METH_NOARGS, "Set all counters to zero; core.advance() sees nothing of it."},
     {NULL},
 };
 
@@ -393,6 +508,7 @@ static PyMemberDef Site_members[] = {
 static PyGetSetDef Site_getset[] = {
     {"mode", Site_get_mode, Site_set_mode, "COUNT or TIME", NULL},
     {"tail_ns", Site_get_tail_ns, Site_set_tail_ns, "calls slower than this leave a record", NULL},
+    {"ring", Site_get_ring, Site_set_ring, "where its records go, or None: to the recorder's ring", NULL},
     {"info", Site_get_object, Site_set_object, "whatever the registry keeps with the site",
      (void *)offsetof(Site, info)},
     {"size_of", Site_get_object, Site_set_object, "callable(*args, **kwargs) -> number, or None",
