@@ -222,7 +222,9 @@ def attempted(send: Any) -> Any:
 
 class TestMisuse:
     @pytest.mark.parametrize(
-        "wrong", [None, "site", types.SimpleNamespace(tail_ns=1, mode=2, id=3), object()], ids=repr
+        "wrong",
+        [None, "site", types.SimpleNamespace(tail_ns=1, mode=2, id=3), object()],
+        ids=["None", "name", "alike", "object"],
     )
     def test_wrong_site(self, wrong: Any) -> None:
         """Only this core's Site will do: its memory is read directly."""

@@ -45,13 +45,15 @@ def run(name: str) -> str:
 def test_every_example_is_run_here() -> None:
     tested = {"quickstart", "thread_pool", "asyncio_worker", "ml_inference", "fastapi_otel"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
+    lab = {"sorting", "sqlite_cache", "http_endpoint", "ml_inference", "monitoring", "regression", "ci_gate"}
+    assert {path.stem for path in (EXAMPLES / "lab").glob("*.py")} == lab
 
 
 def test_what_the_readme_shows_runs(tmp_path: Path) -> None:
     """Its Python, top to bottom, given only the function that it leaves to the reader."""
     blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
-    use, read, test = blocks
-    program = "\n".join(("def load(query): return ['found']", use, "search('needle')", read, test))
+    use, read, lab, test = blocks
+    program = "\n".join(("def load(query): return ['found']", use, "search('needle')", read, lab, test))
     done = run_program(tmp_path, program)
     assert done.returncode == 0, done.stderr
     assert set(re.findall(r"^(\S+) [\d.e-]+ [\d.]+$", done.stdout, re.M)) == {"__main__.rerank", "fetch"}
@@ -211,3 +213,49 @@ def _attributes(span: Any) -> dict[str, Any]:
         kind = attribute.value.WhichOneof("value")
         values[attribute.key] = getattr(attribute.value, kind) if kind else None
     return values
+
+
+class TestLab:
+    """The examples of the lab."""
+
+    def test_sorting(self) -> None:
+        """Quick sort wins, with an interval."""
+        first, second = run("lab/sorting").splitlines()
+        assert re.fullmatch(r"quick sort +[\d.]+ ms +the reference", first)
+        assert re.fullmatch(r"bubble sort +[\d.]+ ms +slower by [\d.]+ % \[[\d.]+ %, [\d.]+ %\]", second)
+
+    def test_sqlite_cache(self) -> None:
+        """The cache answers in less time than the query, and its report says that it is one."""
+        printed = run("lab/sqlite_cache")
+        query, cached = (float(re.search(rf"^{name} +([\d.]+) us", printed, re.M)[1]) for name in ("query", "cached"))  # type: ignore[index]
+        assert cached < query / 10
+        assert "has a cache" in printed
+
+    def test_http_endpoint(self) -> None:
+        """Ten users, and a fixed rate: all calls are answered."""
+        printed = run("lab/http_endpoint")
+        assert re.findall(r"^(10 users|100 calls/s) +p50 [\d.]+ ms, p95 [\d.]+ ms, 100% answered$", printed, re.M) == [
+            "10 users",
+            "100 calls/s",
+        ]
+
+    def test_ml_inference(self) -> None:
+        """A report for each batch size; an image costs less in a large batch."""
+        images = [float(each) for each in re.findall(r"([\d.]+) us an image$", run("lab/ml_inference"), re.M)]
+        assert len(images) == 4
+        assert images[-1] < images[0]
+
+    def test_monitoring(self) -> None:
+        """The search that slows down is found."""
+        rounds = re.findall(r"^round \d: +[\d.]+ us, (regressed|as before)", run("lab/monitoring"), re.M)
+        assert len(rounds) == 3
+        assert rounds[-1] == "regressed"
+
+    def test_regression(self) -> None:
+        """No regression without a change, and one with it."""
+        same, changed = run("lab/regression").splitlines()
+        assert same.startswith("count_words          ok")
+        assert changed.startswith("count_words_changed  REGRESSED")
+
+    def test_ci_gate(self) -> None:
+        assert run("lab/ci_gate").startswith("parse: passed, score ")

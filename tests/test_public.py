@@ -13,6 +13,11 @@ from hotlap import errors
 from live import run_program
 
 EXPORTED = {
+    "BenchmarkConfig",
+    "BenchmarkMetrics",
+    "BenchmarkReport",
+    "DebugLevel",
+    "PerformanceBenchmarker",
     "BenchmarkResult",
     "BenchmarkType",
     "Context",

@@ -7,6 +7,7 @@
     score, rules/   Stats -> Score and Findings
     monitor         the background aggregator that wires these together
     sinks/          the ways out: structlog, OpenTelemetry, memory, file, callable
+    lab/            benchmarks on purpose, by the same probe, stats, score and rules
     cli/, demo/     the command line, and the program it shows off with
 
 Importing hotlap starts nothing and imports neither numpy nor structlog nor OpenTelemetry: `start()` does.
@@ -23,6 +24,13 @@ from .options import BenchmarkType
 from .probe import benchmark, disable, enable, measure, restore
 
 if TYPE_CHECKING:
+    from .lab import (
+        BenchmarkConfig,
+        BenchmarkMetrics,
+        BenchmarkReport,
+        DebugLevel,
+        PerformanceBenchmarker,
+    )
     from .model import (
         BenchmarkResult,
         Context,
@@ -38,12 +46,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchmarkConfig",
+    "BenchmarkMetrics",
+    "BenchmarkReport",
     "BenchmarkResult",
     "BenchmarkType",
     "Context",
     "Cycle",
+    "DebugLevel",
     "Finding",
     "HotlapError",
+    "PerformanceBenchmarker",
     "Report",
     "Score",
     "SiteSnapshot",
@@ -65,6 +78,7 @@ __all__ = [
 
 # What is imported when it is first asked for: the aggregator brings numpy, the model brings dataclasses.
 _LATER = {
+    "lab": ("BenchmarkConfig", "BenchmarkMetrics", "BenchmarkReport", "DebugLevel", "PerformanceBenchmarker"),
     "model": ("BenchmarkResult", "Context", "Cycle", "Finding", "Report", "Score", "Stats", "Verdict"),
     "monitor": ("SiteSnapshot", "configure", "flush", "running", "snapshot", "start", "stop"),
 }

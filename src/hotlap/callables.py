@@ -19,9 +19,7 @@ def functions(member: Any) -> Iterator[Any]:
         yield member.__func__
     elif issubclass(type(member), property):
         yield from (func for func in (member.fget, member.fset, member.fdel) if func is not None)
-    elif issubclass(
-        type(member), (functools.cached_property, functools.partialmethod, functools.singledispatchmethod)
-    ):
+    elif issubclass(type(member), (functools.cached_property, functools.partialmethod, functools.singledispatchmethod)):
         yield member.func
     else:
         yield member

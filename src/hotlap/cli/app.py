@@ -8,7 +8,7 @@ import typer
 
 import hotlap
 
-from . import config, demo, doctor, rules
+from . import bench, compare, config, demo, doctor, rules
 
 app = typer.Typer(
     help="hotlap: lap times of your hot functions, in production.",
@@ -35,6 +35,8 @@ def top(
 
 
 app.command("demo")(demo.demo)
+app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("config")(config.config)
 app.command("rules")(rules.rules)

@@ -24,10 +24,10 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 from weakref import ref
 
-from ._base import local, new_scope, outcome_of, scope_now, state
+from ._base import FREE_THREADED, local, new_scope, outcome_of, scope_now, state
 from ._sample import Sample, leave_record
 from ._site import COUNT, Site, Tally, count_in, count_out
-from .record import FLAG_ASYNC, FLAG_CANCELLED, FLAG_GENERATOR
+from .record import FLAG_ASYNC, FLAG_CANCELLED, FLAG_ERROR, FLAG_GENERATOR
 
 FOLLOW_COROUTINE, FOLLOW_GENERATOR, FOLLOW_ASYNC_GENERATOR = 1, 2, 4
 
@@ -81,11 +81,7 @@ class _Call:
         if self.state == _DONE:
             return
         flags = outcome | self.flags
-        tally, run, longest = self.tally, self.run, self.longest
-        if not self.timed:
-            count_out(tally, None, flags)
-            self.state = _DONE
-            return
+        tally, run = self.tally, self.run
         begin = end if self.begin is None else self.begin
         if self.flags == FLAG_ASYNC:
             wall = end - begin
@@ -93,17 +89,38 @@ class _Call:
             wall = run
         else:
             wall = self.wall
-        count_out(tally, wall, flags)
-        self.state = _DONE
+        if FREE_THREADED:
+            count_out(tally, wall if self.timed else None, flags)
+            self.state = _DONE
+        else:  # count_out(), written out: nothing is called, as in _call
+            self.state = _DONE
+            tally.more -= 1
+            if flags & FLAG_ERROR:
+                tally.errors += 1
+            if flags & FLAG_CANCELLED:
+                tally.cancelled += 1
+            if not self.timed:
+                tally.counted += 1
+            elif wall < tally.limit:
+                tally.short[wall] += 1
+            else:
+                tally.pending.append(wall)
+        if not self.timed:
+            return
         tally.run_ns += run
         tally.suspensions += self.suspensions
-        if longest > tally.longest_ns:  # noqa: PLR1730 - max() would let another thread in before the store
-            tally.longest_ns = longest
+        if self.longest > tally.longest_ns:  # noqa: PLR1730 - max() would let another thread in before the store
+            tally.longest_ns = self.longest
         site, sample = self.site, self.sample
-        if sample is not None or wall > site.tail_ns:
-            own = run - self.children if run > self.children else 0
-            top = scope_now().top
-            leave_record(site, tally, sample, top, begin, wall, own, run, longest, self.suspensions, flags)
+        try:
+            if len(tally.pending) >= tally.lot:
+                tally.fold_if_free()
+            if sample is not None or wall > site.tail_ns:
+                own = run - self.children if run > self.children else 0
+                top = scope_now().top
+                leave_record(site, tally, sample, top, begin, wall, own, run, self.longest, self.suspensions, flags)
+        except RecursionError:
+            return
 
 
 def _watched(call: _Call) -> Steps[None, None, None]:

@@ -1,0 +1,212 @@
+"""One benchmark, from the subject to the report: run, examine, summarise, score, judge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..model import Context, Finding, Stats
+from ..rules import Rules, registered
+from ..score import Scorer
+from .config import BenchmarkConfig, DebugLevel
+from .environment import advice, cpus, environment
+from .isolation import joined, run_apart
+from .kind import Examination, Kind
+from .limits import Guard
+from .load import LoadOutcome
+from .profiler import PerformanceProfiler
+from .progress import Reporter
+from .report import BenchmarkReport, Mark, RunVerdict
+from .run import Outcome
+from .summary import memory_mb, metrics_of, process_means, stats_of, summarise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["benchmark", "report_of"]
+
+# Rules about how busy its callers keep a function: in a loop of calls whatever computes keeps a CPU busy.
+_OF_TRAFFIC = ("cpu.bound",)
+
+
+def benchmark(kind: Kind, config: BenchmarkConfig, level: DebugLevel) -> BenchmarkReport:
+    """Run a kind's benchmark, in this process or in fresh ones, and report what it found."""
+    profiler = PerformanceProfiler() if level is DebugLevel.PROFILING else None
+    if profiler is not None:
+        profiler.check()  # that it can: before anything is run
+    subject = kind.subject
+    reporter = Reporter(subject.name, config)
+    try:
+        means_s: list[float] = []
+        if config.isolate:
+            outcome, examination, means_s = _isolated(kind, config, level, reporter)
+        else:
+            outcome = kind.run(reporter)
+            with Guard(_rest(config, outcome)) as guard:  # a run that was ended has something to tell, too
+                examination = kind.examine(outcome, guard, reporter)
+        report = report_of(kind, config, level, outcome, examination)
+        if means_s:
+            report.summary["process_means"] = process_means(means_s, config)
+        if profiler is not None and report.verdict.complete:
+            reporter.phase("profiling", 0)
+            _profile(profiler, kind, report)
+    finally:
+        reporter.close()
+    return report
+
+
+def _rest(config: BenchmarkConfig, outcome: Outcome) -> BenchmarkConfig:
+    """The configuration with what is left of its time."""
+    return replace(config, timeout=max(config.timeout - (outcome.ended_at - outcome.started), 1e-3))
+
+
+def _isolated(
+    kind: Kind, config: BenchmarkConfig, level: DebugLevel, reporter: Reporter
+) -> tuple[Outcome, Examination, list[float]]:
+    """Run it in fresh processes, the first of which also examines; with the mean time in each."""
+    outcomes: list[Outcome] = []
+    examination = Examination()
+    reporter.phase("processes", config.isolate)
+    for number in range(config.isolate):
+        try:
+            outcome, examined = run_apart(kind, config, level, examine=number == 0)
+        except KeyboardInterrupt:
+            if not outcomes:
+                raise
+            outcomes[-1] = replace(outcomes[-1], interrupted=True)
+            break
+        outcomes.append(outcome)
+        examination = examined if number == 0 else examination
+        reporter.advance()
+        if outcome.ended is not None:
+            break
+    means = [float(one.series.good.mean()) for one in outcomes if len(one.series.good)]
+    return replace(joined(outcomes), planned=config.isolate * config.iterations), examination, means
+
+
+def _profile(profiler: PerformanceProfiler, kind: Kind, report: BenchmarkReport) -> None:
+    subject = kind.subject
+    profile = profiler.profile(subject.target, *subject.args, **subject.kwargs)
+    report.details["profile"] = profile.details()
+    report.overhead["profiling_slowdown"] = profile.slowdown
+
+
+def report_of(
+    kind: Kind, config: BenchmarkConfig, level: DebugLevel, outcome: Outcome, examination: Examination
+) -> BenchmarkReport:
+    """The report of what was measured."""
+    series, subject = outcome.series, kind.subject
+    memory = memory_mb(series, examination.memory_mb)
+    summary = summarise(outcome, memory, config)
+    stats = stats_of(subject, kind.type, summary, outcome, memory)
+    score = Scorer().score(stats)
+    known = environment()
+    marks = _marks(config, summary, outcome)
+    failures = outcome.failures.failures(series.time_s, summary["avg_execution_time"])
+    findings = _findings(stats, outcome)
+    noise = advice(known, outcome.noise, _spread(series.good), _mean(series.involuntary * np.maximum(series.calls, 1)))
+    notes = [*_shortcomings(outcome, summary), *examination.notes, *noise]
+    recommendations = [mark.sentence for mark in marks]
+    recommendations += [f"{finding.summary} {finding.advice}" for finding in findings]
+    recommendations += [
+        f"{failure.count} calls raised {failure.type} at {failure.place}: {failure.message or 'no message'}. "
+        + " ".join(failure.patterns)
+        for failure in failures
+    ]
+    recommendations += examination.advice
+    return BenchmarkReport(
+        benchmark_name=subject.name,
+        benchmark_type=kind.type,
+        config=config,
+        metrics=metrics_of(outcome, memory, config),
+        summary=summary,
+        recommendations=recommendations,
+        performance_score=score.value,
+        result_category=score.category,
+        timestamp=outcome.started,
+        findings=findings,
+        environment={**known, "load": outcome.noise.load},
+        verdict=RunVerdict(len(series.time_s) >= outcome.planned, tuple(marks), tuple(notes)),
+        failures=failures,
+        overhead=_overhead(level, outcome),
+        details=examination.details,
+    )
+
+
+def _findings(stats: Stats, outcome: Outcome) -> list[Finding]:
+    """What the rules of the live recorder find. Gains per hour are left out: nobody calls it like this all day."""
+    cpu = None if stats.cpu_percent is None else stats.cpu_percent * cpus()
+    context = Context(process_cpu_percent=cpu, cpus=cpus(), records=stats.samples)
+    judged = Rules(rules=[rule for rule in registered() if rule.id not in _OF_TRAFFIC]).judge(stats, context)
+    found = [verdict.finding for verdict in judged.verdicts if verdict.finding is not None]
+    return [replace(one, gain="", gain_s_per_hour=None) for one in sorted(found, key=lambda one: -one.severity)]
+
+
+def _marks(config: BenchmarkConfig, summary: dict[str, Any], outcome: Outcome) -> list[Mark]:
+    """The limits that the run passed."""
+    marks = [] if outcome.ended is None else [outcome.ended]
+    error_rate, mean, cpu = summary["error_rate"], summary["avg_execution_time"], summary["avg_cpu_usage"]
+    if error_rate is not None and error_rate > config.error_threshold:
+        sentence = f"{error_rate:.3g} of the calls failed, more than {config.error_threshold:g}"
+        marks.append(Mark("error_threshold", error_rate, config.error_threshold, sentence, False))
+    if cpu is not None and cpu > config.cpu_limit:
+        sentence = f"the calls used {cpu:.0f} % of the {cpus()} CPUs, more than {config.cpu_limit:g} %"
+        marks.append(Mark("cpu_limit", cpu, config.cpu_limit, sentence, False))
+    if mean is not None and mean > config.performance_threshold:
+        sentence = f"a call took {mean:.3g} s on average, more than {config.performance_threshold:g} s"
+        marks.append(Mark("performance_threshold", mean, config.performance_threshold, sentence, False))
+    if outcome.ended is None and outcome.peak_mb > config.memory_limit:
+        sentence = f"the run added {outcome.peak_mb:.0f} MB to the process, more than {config.memory_limit:g} MB"
+        marks.append(Mark("memory_limit", outcome.peak_mb, config.memory_limit, sentence, False))
+    return marks
+
+
+def _shortcomings(outcome: Outcome, summary: dict[str, Any]) -> list[str]:
+    said = []
+    measured = len(outcome.series.time_s)
+    if outcome.interrupted:
+        said.append(f"Interrupted after {measured} of {outcome.planned} iterations.")
+    elif measured < outcome.planned:
+        said.append(f"{measured} of {outcome.planned} iterations were measured.")
+    if outcome.cut_off and not isinstance(outcome, LoadOutcome):  # which says which
+        said.append("A call was cut off: it is in no number.")
+    steady = summary.get("steady_state")
+    if steady is not None and not steady["reached"]:
+        said.append(steady["reason"])
+    modes = summary.get("modes")
+    if modes is not None and modes["count"] > 1:
+        said.append(modes["sentence"])
+    return said
+
+
+def _spread(times: Floats) -> float | None:
+    """Robust relative deviation: the median absolute deviation, as that of a normal distribution, by the median."""
+    if len(times) < 5:
+        return None
+    median = float(np.median(times))
+    return 1.4826 * float(np.median(np.abs(times - median))) / median if median > 0.0 else None
+
+
+def _mean(values: Floats) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _overhead(level: DebugLevel, outcome: Outcome) -> dict[str, Any]:
+    """What this level of looking cost, in seconds, and what of it was subtracted from the times."""
+    timer, series = outcome.timer, outcome.series
+    sample = float(np.median(series.raw_s)) if len(series.raw_s) else None
+    return {
+        "level": level.value,
+        "timer_s": timer.timer_s,
+        "loop_s": timer.loop_s,
+        "subtracted_s": timer.timer_s / series.loops + timer.loop_s,  # from each call
+        "recording_s": timer.iteration_s,  # beside each iteration, in no time
+        "recording_share": None if not sample else timer.iteration_s / sample,
+        "resolution_s": timer.resolution_s,
+        "resolution_share": None if not sample else timer.share_of(sample),
+    }

@@ -1,0 +1,107 @@
+"""What a lab run is asked to do: its amount of work, its limits, and how it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError, OptionTypeError
+from ..readers import choice, flag, number
+
+if TYPE_CHECKING:
+    from .progress import Progress
+
+__all__ = ["BenchmarkConfig", "DebugLevel"]
+
+
+class DebugLevel(str, Enum):
+    """How much is looked at in each iteration; what that costs is measured, and said in the report."""
+
+    BASIC = "basic"  # time alone
+    DETAILED = "detailed"  # CPU time, context switches, page faults, garbage collection, memory, I/O
+    PROFILING = "profiling"  # also where time and memory go, in runs of their own that are not timed
+
+    __str__ = str.__str__
+
+
+@dataclass
+class BenchmarkConfig:
+    """The options of a lab run. Raises OptionError or OptionTypeError for a value that makes no sense.
+
+    An iteration is one timed sample: `loops` calls, one after the other. Its time is that of one call.
+    """
+
+    iterations: int = 100
+    warmup_iterations: int = 10
+    concurrent_users: int = 1
+    timeout: float = 30.0  # s, for the whole run: what was measured until then is returned
+    memory_limit: float = 1024.0  # MB that the run may add to the process; it ends there
+    cpu_limit: float = 80.0  # percent of the CPUs that the process may use; a run above is marked
+    error_threshold: float = 0.05  # share of the calls that may fail; a run above is marked
+    performance_threshold: float = 1.0  # s that a call may take on average; a run above is marked
+
+    loops: int | None = None  # calls in an iteration; None: as many as fill a millisecond
+    setup: Callable[[], Any] | None = None  # before each iteration, untimed; may return (args, kwargs)
+    teardown: Callable[[], Any] | None = None  # after each iteration, untimed
+    gc: str = "on"  # "on": as in production; "off": no collection within the run
+    isolate: int = 0  # run in this many fresh processes; 0: in this one
+    processes: bool = False  # concurrent users are processes, not threads
+    arrival_rate: float | None = None  # calls/s of an open model; None: each user calls again at once
+    arrivals: str = "constant"  # of an open model: "constant", or "poisson" as of independent callers
+    confidence: float = 0.95  # level of all intervals
+    seed: int = 0  # of resampling and of random orders
+    progress: Callable[[Progress], object] | bool | None = None  # None: shown when standard error is a terminal
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Look at all fields again: they may have been assigned to."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            read = _READERS[field.name]
+            if value is None and field.default is None:
+                continue
+            setattr(self, field.name, read(value, field.name, False))
+        if self.arrival_rate is not None and self.processes:
+            raise OptionError(
+                f"arrival_rate={self.arrival_rate!r} with processes=True is not allowed: "
+                "an open model has threads or tasks as its users"
+            )
+
+
+def _function(value: Any, name: str, text: bool) -> Any:
+    if not callable(value):
+        raise OptionTypeError(f"{name}={value!r} is not callable: give a function without arguments")
+    return value
+
+
+def _progress(value: Any, name: str, text: bool) -> Any:
+    if not isinstance(value, bool) and not callable(value):
+        raise OptionTypeError(f"{name}={value!r} has the wrong type: give True, False or a function of one argument")
+    return value
+
+
+_READERS = {
+    "iterations": number(1, 10**7, "a whole number from 1 to 10,000,000", whole=True),
+    "warmup_iterations": number(0, 10**7, "a whole number from 0 to 10,000,000", whole=True),
+    "concurrent_users": number(1, 10_000, "a whole number from 1 to 10,000", whole=True),
+    "timeout": number(1e-3, 1e7, "seconds from 0.001 to 10,000,000"),
+    "memory_limit": number(1e-3, 1e9, "MB from 0.001 to 1,000,000,000"),
+    "cpu_limit": number(1e-3, 100.0, "percent from 0.001 to 100"),
+    "error_threshold": number(0.0, 1.0, "a share from 0 to 1"),
+    "performance_threshold": number(1e-9, 1e7, "seconds from 1e-9 to 10,000,000"),
+    "loops": number(1, 10**9, "a whole number from 1 to 1,000,000,000, or None", whole=True),
+    "setup": _function,
+    "teardown": _function,
+    "gc": choice(("on", "off")),
+    "isolate": number(0, 1000, "a whole number from 0 to 1,000", whole=True),
+    "processes": flag,
+    "arrival_rate": number(1e-6, 1e7, "calls per second from 0.000001 to 10,000,000, or None"),
+    "arrivals": choice(("constant", "poisson")),
+    "confidence": number(0.5, 0.9999, "a level from 0.5 to 0.9999"),
+    "seed": number(0, 2**63 - 1, "a whole number from 0 to 2**63 - 1", whole=True),
+    "progress": _progress,
+}

@@ -1,0 +1,219 @@
+"""Limits: the time and memory that a run may take, watched from a thread, and how a call that overruns is ended.
+
+A limit is looked at before each iteration. A call that passes it while it runs is interrupted: a coroutine is
+cancelled; on the main thread a signal interrupts whatever it waits in; on another thread an exception is raised in it
+as soon as it runs Python code again. What was measured until then stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+import psutil
+
+from .report import Mark
+
+if TYPE_CHECKING:
+    from .config import BenchmarkConfig
+
+__all__ = ["Guard", "Stopped", "call_back", "clear_notice", "send_stop", "untraced"]
+
+_LOOK_S = 0.02  # how often memory is looked at
+_SIGNAL = getattr(signal, "SIGALRM", None)
+
+
+class Stopped(BaseException):
+    """Raised in a call that has passed a limit. No Exception: the benchmarked code must not swallow it."""
+
+
+_STOPPED = ctypes.py_object(Stopped)
+
+
+def send_stop(thread: int) -> None:
+    """Raise Stopped in a thread, by its ident, as soon as it runs Python code."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), _STOPPED)
+
+
+def call_back(thread: int) -> None:
+    """The stop that was sent to a thread, if it has not arrived. Then clear_notice() is to be called."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+
+
+def clear_notice() -> None:
+    """Of exceptions that were sent and called back.
+
+    While one waits, all of the interpreter's threads look for it again and again, and before 3.13 that notice stays
+    when it is called back: an exception that is raised in this thread takes it away.
+    """
+    try:
+        send_stop(threading.get_ident())
+        for _ in range(10**6):
+            pass
+    except Stopped:
+        pass
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """In 3.11 a thread that is traced (by coverage or a debugger) gets no further while an exception waits to be raised
+    in another one: who sends one must not be traced.
+    """
+    trace = sys.gettrace() if sys.version_info[:2] == (3, 11) else None
+    if trace is not None:
+        sys.settrace(None)
+    try:
+        yield
+    finally:
+        if trace is not None:
+            sys.settrace(trace)
+
+
+class Guard:
+    """Watches one run, from entering to leaving. `ended` says which limit ended it, once one has."""
+
+    def __init__(self, config: BenchmarkConfig) -> None:
+        self._config = config
+        self.ended: Mark | None = None
+        self.peak_mb = 0.0  # most resident memory over that at the start
+        self.peak_rss_mb = 0.0
+        self._process = psutil.Process()
+        self._thread_id = threading.get_ident()
+        self._lock = threading.Lock()
+        self._exposed = False  # a call that may be interrupted is running
+        self._sent = False  # an exception, that may not have arrived yet
+        self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
+        self._done = threading.Event()
+
+    def __enter__(self) -> Guard:
+        self._start_mb = self._rss_mb()
+        self.started = time.monotonic()
+        self._deadline = self.started + self._config.timeout
+        self._signals = self._take_signal()
+        self._watcher = threading.Thread(target=self._watch, name="hotlap lab limits", daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._watcher.join()
+        self._look()
+        if self._signals:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def _take_signal(self) -> bool:
+        """A handler of ours for a signal that nobody uses, if that can be: only the main thread may set one."""
+        if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+            return False
+        if signal.getsignal(_SIGNAL) is not signal.SIG_DFL:
+            return False
+        signal.signal(_SIGNAL, self._on_signal)
+        return True
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._exposed:
+            self._exposed = False
+            raise Stopped
+
+    # -- what a runner says -----------------------------------------------------------------------------------
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of the time budget that are left, not below 0."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def over(self) -> bool:
+        """Whether the run has passed a limit, and is to end."""
+        if self.ended is None and time.monotonic() >= self._deadline:
+            self._end_for_time()
+        return self.ended is not None
+
+    def expose(self, task: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None) -> None:
+        """From here to cover() the calling thread is in a call that may be interrupted: by Stopped, or a cancelled
+        task."""
+        self._task = task
+        self._tries = 0
+        self._exposed = True
+
+    def cover(self) -> None:
+        """The call is over. An interruption that was on its way is called back, or raised here."""
+        with self._lock:
+            self._exposed = False
+            sent, self._sent = self._sent, False
+            if sent:
+                call_back(self._thread_id)
+        if sent:
+            clear_notice()
+
+    # -- the watcher ------------------------------------------------------------------------------------------
+
+    def _rss_mb(self) -> float:
+        try:
+            return float(self._process.memory_info().rss) / 1e6
+        except (psutil.Error, OSError):  # /proc may be closed to us
+            return 0.0
+
+    def _look(self) -> None:
+        rss = self._rss_mb()
+        self.peak_rss_mb = max(self.peak_rss_mb, rss)
+        self.peak_mb = max(self.peak_mb, rss - self._start_mb)
+
+    def _end_for_time(self) -> None:
+        allowed = self._config.timeout
+        self.end(
+            Mark(
+                "timeout",
+                time.monotonic() - self.started,
+                allowed,
+                f"the time budget of {allowed:g} s is spent",
+                True,
+            )
+        )
+
+    def end(self, mark: Mark) -> None:
+        """The run ends here, unless it has ended already."""
+        with self._lock:
+            if self.ended is None:
+                self.ended = mark
+
+    def _watch(self) -> None:
+        with untraced():
+            self._watch_on()
+
+    def _watch_on(self) -> None:
+        while not self._done.wait(min(_LOOK_S, max(self.left_s, 1e-3))):
+            self._look()
+            allowed = self._config.memory_limit
+            if self.ended is None and self.peak_mb > allowed:
+                sentence = (
+                    f"the run has added {self.peak_mb:.0f} MB to the process, more than its limit of {allowed:g} MB"
+                )
+                self.end(Mark("memory_limit", self.peak_mb, allowed, sentence, True))
+            if self.over():
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Once in each look, as long as the call goes on: it may catch and drop an exception, or block its loop."""
+        with self._lock:
+            if not self._exposed:
+                return
+            self._tries += 1
+            if self._task is not None and self._tries == 1:
+                loop, task = self._task
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(task.cancel)
+            elif self._signals and _SIGNAL is not None:
+                signal.pthread_kill(self._thread_id, _SIGNAL)
+            else:
+                self._sent = True
+                send_stop(self._thread_id)

@@ -1,0 +1,408 @@
+"""Run: calibrate, warm up, measure. What comes out is a Series, one row for each iteration.
+
+Every iteration is one call through a probe (see recording.py), of a loop of calls (see subject.py). The same code
+drives sync and async functions: for a sync one the coroutines here never suspend, and no event loop is involved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import isawaitable
+from itertools import repeat
+from operator import length_hint
+from time import process_time_ns
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from .. import core
+from ..errors import OptionError
+from .config import BenchmarkConfig, DebugLevel
+from .environment import Noise
+from .failures import FailureLog
+from .limits import Guard, Stopped
+from .recording import Recording
+from .report import Mark
+from .subject import Arguments, Subject
+from .timer import Timer, calibrate, measure_timer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .progress import Reporter
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["Observer", "Outcome", "Run", "Series", "collector", "drive"]
+
+T = TypeVar("T")
+
+
+class Observer(Protocol):
+    """Looks at each measured iteration from outside its time."""
+
+    def before(self) -> None: ...
+
+    def after(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The iterations of one run, as columns of shape (n,). Times are of one call, in seconds."""
+
+    loops: int  # calls in an iteration
+    started: Floats  # unix s
+    raw_s: Floats  # the iteration as it was timed
+    time_s: Floats  # of one call, overhead subtracted; NaN where one of several calls failed
+    calls: NDArray[np.int64]  # that were made
+    failed: NDArray[np.int64]  # of them
+    thread_cpu_s: Floats  # of one call, on its own thread; NaN without evidence, as are the following
+    cpu_s: Floats  # of one call, in the whole process
+    gc_s: Floats
+    voluntary: Floats  # context switches
+    involuntary: Floats
+    minor_faults: Floats
+    major_faults: Floats
+    run_s: Floats  # without suspensions
+    suspensions: Floats
+
+    @property
+    def good(self) -> Floats:
+        """Times of the iterations without a failure."""
+        times: Floats = self.time_s[(self.failed == 0) & (self.calls > 0)]
+        return times
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run, and what is to be known of it."""
+
+    series: Series
+    timer: Timer
+    ended: Mark | None  # the limit that ended it
+    peak_mb: float  # most memory that the process had more than at the start
+    failures: FailureLog
+    noise: Noise
+    interrupted: bool  # by the user
+    cut_off: bool  # a call was ended by a limit
+    started: float  # unix s
+    ended_at: float  # unix s
+    seconds: float  # of the measuring phase, with all that lay between the iterations
+    result: Any  # what the last successful iteration's last call gave
+    planned: int  # iterations
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    calls: int
+    failed: int
+    cpu_ns: int
+
+
+class Run:
+    """One benchmark of one subject, on the calling thread."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        config: BenchmarkConfig,
+        level: DebugLevel,
+        reporter: Reporter,
+        observers: tuple[Observer, ...] = (),
+    ) -> None:
+        self._subject = subject
+        self._config = config
+        self._reporter = reporter
+        self._observers = observers
+        self._evidence = level is not DebugLevel.BASIC
+        self._failures = FailureLog()
+        self._interrupted = False
+        self._stopped = False
+        self._result: Any = None
+        self._each = config.setup is not None or config.teardown is not None
+        if self._each and (config.loops or 1) > 1:
+            raise OptionError(
+                f"loops={config.loops!r} with setup or teardown is not allowed: "
+                "they are called for each call, so an iteration is one call"
+            )
+        self._loops = config.loops or 1
+        self._fixed = subject.loop()
+        self._timer = Timer(1e-9, 0.0, 0.0, 0.0)
+        self._rows: list[_Row] = []
+        self._seconds = 0.0
+        self._started = time.time()
+
+    def execute(self) -> Outcome:
+        """Run all phases. A limit or an interrupt ends them early: what was measured by then is returned."""
+        config = self._config
+        with collector(config.gc), Guard(config) as guard, Recording(self._evidence) as recording:
+            self.attach(guard, recording)
+            noise = Noise.begin()
+            try:
+                drive(self._phases(), self._subject.asynchronous)
+            except Stopped:
+                self._stopped = True
+            except KeyboardInterrupt:
+                self._interrupted = True
+            return self.outcome(Noise.end(noise))
+
+    async def _phases(self) -> None:
+        await self.prepare()
+        await self.measure(self._config.iterations)
+
+    def attach(self, guard: Guard, recording: Recording) -> None:
+        """What execute() does by itself: the limits, which several runs may share, and a recording of its own."""
+        self._guard, self._recording = guard, recording
+
+    async def prepare(self) -> None:
+        """Measure the timer, find the number of loops, warm up. Then measure() may be called, once or several times."""
+        config, reporter, recording = self._config, self._reporter, self._recording
+        self._timer = await measure_timer(recording, self._subject.asynchronous)
+        if config.loops is None and not self._each:
+            reporter.phase("calibrating", 0)
+            self._loops = await self._calibrated()
+        reporter.phase("warming up", config.warmup_iterations)
+        await self._iterations(config.warmup_iterations, measured=False)
+        recording.forget()
+        self._failures = FailureLog()
+        if config.gc == "off":
+            gc.collect()
+        reporter.phase("measuring", config.iterations)
+
+    async def measure(self, count: int) -> None:
+        """Measure so many iterations, unless a limit or an interrupt comes first."""
+        begun = time.perf_counter()
+        try:
+            await self._iterations(count, measured=True)
+        finally:
+            self._seconds += time.perf_counter() - begun
+
+    def outcome(self, noise: Noise) -> Outcome:
+        """What was measured so far. To be called before the guard and the recording are left."""
+        return Outcome(
+            series=self._series(),
+            timer=self._timer,
+            ended=self._guard.ended,
+            peak_mb=self._guard.peak_mb,
+            failures=self._failures,
+            noise=noise,
+            interrupted=self._interrupted,
+            cut_off=self._stopped,
+            started=self._started,
+            ended_at=time.time(),
+            seconds=self._seconds,
+            result=self._result,
+            planned=self._config.iterations,
+        )
+
+    @property
+    def measured(self) -> int:
+        """Iterations so far."""
+        return len(self._rows)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will be measured."""
+        return self._stopped or self._interrupted or self._guard.over()
+
+    async def _calibrated(self) -> int:
+        """Loops that fill a sample; 1 when calls fail, because a failure ends a loop of calls."""
+
+        class Ends(Exception):
+            pass
+
+        async def iteration(loops: int) -> None:
+            self._loops = loops
+            await self._iterations(1, measured=False)
+            if self._stopped or self._interrupted or self._failures:
+                raise Ends
+
+        try:
+            return await calibrate(iteration, self._recording, self._timer)
+        except Ends:
+            return 1 if self._failures else self._loops
+
+    async def _iterations(self, count: int, measured: bool) -> None:
+        for _ in range(count):
+            if self.over:
+                return
+            row = None
+            try:
+                arguments = await self._set_up()
+                try:
+                    row = await self._iteration(arguments, measured)
+                finally:
+                    await self._tear_down()
+            except Stopped:
+                self._stopped = True
+            except KeyboardInterrupt:
+                self._interrupted = True
+            if row is None:
+                return
+            if measured:
+                self._rows.append(row)
+            self._recording.tick()
+            self._reporter.advance()
+
+    async def _iteration(self, arguments: Arguments | None, measured: bool) -> _Row | None:
+        """One iteration; None when it was stopped before its end."""
+        guard, loops, number = self._guard, self._loops, len(self._rows)
+        loop = self._fixed if arguments is None else self._subject.loop(arguments)
+        probe = self._recording.probe(loop)
+        calls = repeat(None, loops)
+        failed = 0
+        if measured:
+            for observer in self._observers:
+                observer.before()
+        task = asyncio.current_task() if self._subject.asynchronous else None
+        cpu = 0
+        try:
+            guard.expose(None if task is None else (asyncio.get_running_loop(), task))
+            try:
+                cpu = -process_time_ns()
+                result = probe(calls)
+                if task is not None:
+                    result = await result
+            finally:
+                cpu += process_time_ns()
+                guard.cover()
+        except asyncio.CancelledError as error:
+            if guard.ended is None and not _being_cancelled(task):
+                failed = 1  # the subject's own doing
+                self._failures.add(error, number)
+            else:
+                self._stopped = guard.ended is not None
+                self._interrupted = not self._stopped
+                return None
+        except Exception as error:
+            failed = 1
+            self._failures.add(error, number)
+            if loops > 1:
+                self._loops = 1  # from here on, so that each failure has its own time
+        else:
+            self._result = result
+        if measured:
+            for observer in reversed(self._observers):
+                observer.after()
+        return _Row(loops - length_hint(calls), failed, cpu)
+
+    async def _set_up(self) -> Arguments | None:
+        """Call setup. What it returns, if anything, is the arguments: (args, kwargs)."""
+        if self._config.setup is None:
+            return None
+        given = self._config.setup()
+        if isawaitable(given) and self._subject.asynchronous:
+            given = await given
+        if given is None:
+            return None
+        if not (
+            isinstance(given, tuple)
+            and len(given) == 2
+            and isinstance(given[0], (tuple, list))
+            and isinstance(given[1], dict)
+        ):
+            raise OptionError(f"setup returned {given!r}: it must return None, or the arguments as (args, kwargs)")
+        return tuple(given[0]), given[1]
+
+    async def _tear_down(self) -> None:
+        if self._config.teardown is not None:
+            done = self._config.teardown()
+            if isawaitable(done) and self._subject.asynchronous:
+                await done
+
+    def _series(self) -> Series:
+        rows = self._rows
+        count = len(rows)
+        records = self._recording.records()[:count]
+        calls = np.array([row.calls for row in rows], np.int64).reshape(count)
+        failed = np.array([row.failed for row in rows], np.int64).reshape(count)
+        raw = records["wall_ns"] / 1e9
+        divisor = np.maximum(calls, 1)
+        times = self._timer.per_call_s(raw, divisor)
+        times[(failed > 0) & (calls > 1)] = np.nan
+        known = (records["flags"] & core.FLAG_EVIDENCE) != 0
+
+        def evidence(name: str, scale: float = 1.0) -> Floats:
+            column: Floats = np.where(known, records[name] * scale / divisor, np.nan)
+            return column
+
+        process_cpu = np.array([row.cpu_ns for row in rows], np.float64) / 1e9 - self._timer.cpu_s
+        epoch = time.time() - core.now_ns() / 1e9
+        return Series(
+            loops=self._loops,
+            started=epoch + records["start_ns"] / 1e9,
+            raw_s=raw,
+            time_s=times,
+            calls=calls,
+            failed=failed,
+            thread_cpu_s=evidence("cpu_ns", 1e-9),
+            # What the process took beyond the calling thread: other threads, which the record does not see.
+            cpu_s=np.where(known, np.maximum(process_cpu, records["cpu_ns"] / 1e9) / divisor, np.nan),
+            gc_s=evidence("gc_ns", 1e-9),
+            voluntary=evidence("voluntary"),
+            involuntary=evidence("involuntary"),
+            minor_faults=evidence("minor_faults"),
+            major_faults=evidence("major_faults"),
+            run_s=records["run_ns"] / 1e9 / divisor,
+            suspensions=records["suspensions"] / divisor,
+        )
+
+
+def _being_cancelled(task: asyncio.Task[Any] | None) -> bool:
+    """Whether somebody else wants this task to end; known from Python 3.11 on."""
+    cancelling: Callable[[], int] | None = getattr(task, "cancelling", None)
+    return cancelling is not None and cancelling() > 0
+
+
+@contextmanager
+def collector(policy: str) -> Iterator[None]:
+    """The garbage collector as BenchmarkConfig.gc wants it."""
+    was_on = gc.isenabled()
+    gc.collect()  # every run begins with the same: no garbage of what came before
+    if policy == "off":
+        gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def drive(coroutine: Coroutine[Any, Any, T], asynchronous: bool) -> T:
+    """Run a coroutine to its end: in an event loop of its own, or by hand when it never suspends.
+
+    Where an event loop runs on this thread already, as in a notebook, another thread does it.
+    """
+    if not asynchronous:
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        coroutine.close()
+        raise RuntimeError("a coroutine that was not to suspend did so")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(asyncio.run(coroutine))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="hotlap lab")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

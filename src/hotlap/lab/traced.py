@@ -1,0 +1,380 @@
+"""TracedCalls: the subject called again, to see what a call peaks at and what it keeps."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..stats.leak import FILLING, LEAK, LEAST_BLOCKS, Growth, growth
+from .calls import Calls, Unprepared
+from .heap import PAGE_BYTES, read_levels
+from .limits import Stopped
+from .retention import Cache, Retention, amount
+from .run import drive
+from .subject import empty_loop
+from .tracing import AllocationSite, Held, Tracing, grown, held
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .config import BenchmarkConfig
+    from .limits import Guard
+    from .progress import Reporter
+    from .run import Outcome
+    from .subject import Loop, Subject
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["TracedCalls"]
+
+_SINGLE_S = 0.5  # what each part takes, unless a call is so long that it needs more
+_BLOCKS_S = 1.0
+_LEAST_SINGLE = 5
+_MOST_SINGLE = 1000
+_BLOCKS = 30
+_MOST_IN_BLOCK = 1000
+_EMPTY = 5
+_FRAMES = 12
+_TELL_S = 0.5  # how often progress is told: it may keep memory, and that is not the subject's doing
+_QUIET_S = 1e-3
+_IN_CYCLES = 1000  # bytes that are worth a word
+_SLOWER = 5.0  # times: tracing with so many frames, over tracing with one
+_OF_CALLS = 0.01  # entries per call that a cache must get to be spoken of
+_COLUMNS = ("peak_bytes", "result_bytes", "result_blocks", "cyclic_bytes", "kept_bytes")
+_PEAK, _CYCLIC = _COLUMNS.index("peak_bytes"), _COLUMNS.index("cyclic_bytes")
+
+_STAYS = {"traced": 100.0, "python_blocks": 3.0, "native_bytes": 512.0, "rss_bytes": PAGE_BYTES}  # more than our own
+# Of each level that is read without tracing: the least that can be kept at once, and what is worth a word.
+_QUANTA = {"python_blocks": (1.0, 64.0), "native_bytes": (32.0, 16_384.0), "rss_bytes": (PAGE_BYTES, 1e6)}
+
+
+class TracedCalls:
+    """Looks at a subject's memory, within the time that is left; what is not reached is not known.
+
+    First calls one by one under tracemalloc, then blocks of calls under it, from whose ends a leak shows, then blocks
+    without it, which shows what tracemalloc does not know of. What is done between calls, and between blocks, is in
+    no number.
+    """
+
+    def __init__(
+        self, subject: Subject, config: BenchmarkConfig, outcome: Outcome, guard: Guard, reporter: Reporter
+    ) -> None:
+        self._subject, self._config, self._guard, self._reporter = subject, config, guard, reporter
+        self._calls = Calls(subject, config, guard)
+        self._planned = min(max(outcome.planned, 1), _MOST_SINGLE)
+        made = int(outcome.series.calls.sum())
+        self._untraced_s = max(outcome.seconds / made, 1e-8) if made else math.nan
+        self._seen = np.full((len(_COLUMNS), 0), np.nan)
+        self._traced: Growth | None = None
+        self._held: Held = {}
+        self._sites: list[AllocationSite] = []
+        self._caches: list[Cache] = []
+        self._untraced: dict[str, Growth] = {}
+        self._blocks_s: dict[str, float] = {}  # time of a call in them
+        self._not_readable: dict[str, str] = {}
+        self.shared = Tracing.users()
+
+    # -- looking ----------------------------------------------------------------------------------------------
+
+    def look(self) -> str:
+        """Make the calls. Returns why it ended early, or ""."""
+        self._until = time.monotonic() + 0.95 * self._guard.left_s
+        collects = gc.isenabled()
+        if self._config.gc == "off":
+            gc.disable()
+        try:
+            drive(self._look(), self._subject.asynchronous)
+        except Stopped:
+            return "a limit was reached" if self._guard.ended is None else self._guard.ended.sentence
+        except KeyboardInterrupt:
+            return "interrupted"
+        except Unprepared as error:
+            return str(error)
+        finally:
+            if collects:
+                gc.enable()
+        return ""
+
+    async def _look(self) -> None:
+        begun = time.perf_counter()
+        gc.collect()
+        self._collect_s = time.perf_counter() - begun
+        with Tracing() as tracing:
+            await self._one_by_one(tracing)
+            caches = _caches()
+            made = self._calls.made
+            await self._traced_blocks()
+            self._caches = _added(caches, _OF_CALLS * (self._calls.made - made))
+        if self.shared:
+            return
+        if self._traced is not None and self._traced.kind in (LEAK, FILLING):
+            await self._stacks()
+        await self._untraced_blocks()
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.0, self._until - time.monotonic())
+
+    async def _one_by_one(self, tracing: Tracing) -> None:
+        """Single calls, less what the same look shows of a call of nothing."""
+        empty = np.full((len(_COLUMNS), _EMPTY), np.nan)
+        for column in range(_EMPTY):
+            await self._one(tracing, empty_loop(self._subject.asynchronous), empty[:, column])
+        seen = np.full((len(_COLUMNS), self._planned), np.nan)
+        spent_s = []
+        self._reporter.phase("tracing single calls", self._planned)
+        latest = time.monotonic() + 0.3 * self._left_s
+        ends = min(time.monotonic() + _SINGLE_S, latest)
+        try:
+            for column in range(self._planned):
+                if time.monotonic() >= (ends if column >= _LEAST_SINGLE else latest) and column:
+                    break
+                begun = time.perf_counter()
+                loop = await self._calls.set_up()
+                ready = time.perf_counter()
+                called_s = await self._one(tracing, loop, seen[:, column])
+                done = time.perf_counter()
+                await self._calls.tear_down()
+                spent_s.append(ready - begun + called_s + time.perf_counter() - done)
+                self._reporter.advance()
+        finally:
+            base = np.nanmedian(empty, axis=1)[:, None]
+            self._seen = np.maximum(seen[:, np.isfinite(seen[0])] - base, 0.0)
+        self._traced_s = float(np.median(spent_s))
+
+    async def _one(self, tracing: Tracing, loop: Loop, row: Floats) -> float:
+        """One call, and what it took. `row` gets the _COLUMNS; it stays NaN when the call fails.
+
+        Only a full collection gives back what the interpreter keeps of freed objects, to be used again: before one has
+        run, freed tuples and dicts look as if they were held.
+        """
+        failed, calls, clock = self._calls.failed, repeat(None, 1), np.zeros(2)
+        _collect()
+        tracing.reset_peak()
+        before = tracing.current()
+        clock[0] = time.perf_counter()  # kept where it was made before: what is made in here would be seen
+        result = await self._calls.run(loop, calls)
+        clock[1] = time.perf_counter()
+        peak, at_end = tracing.peak(), tracing.current()
+        young = gc.collect(1)
+        cyclic = at_end - tracing.current()
+        old = _collect()
+        with_result, blocks = tracing.current(), sys.getallocatedblocks()
+        del result
+        _collect()
+        kept = tracing.current()
+        blocks -= sys.getallocatedblocks()
+        if old:  # collections while the call ran have let its garbage grow old
+            cyclic = at_end - with_result
+        if self._calls.failed == failed:
+            row[:] = peak - before, with_result - kept, blocks, cyclic if young or old else 0.0, kept - before
+        return float(clock[1] - clock[0])
+
+    def _plan(self, call_s: float, share: float) -> tuple[int, int]:
+        """How many blocks of how many calls there is time for: no block when too few can be made to judge."""
+        budget = share * self._left_s
+        if not LEAST_BLOCKS * (call_s + self._collect_s) <= budget:
+            return 0, 1
+        call_s = max(call_s, 1e-7)
+        wanted = (min(_BLOCKS_S, budget) / _BLOCKS - self._collect_s) / call_s
+        wanted = max(wanted, 0.5 * self._collect_s / call_s)  # a large heap: collecting must not take all the time
+        most = (budget / LEAST_BLOCKS - self._collect_s) / call_s
+        calls = max(1, int(min(wanted, most, _MOST_IN_BLOCK)))
+        return min(_BLOCKS, int(budget / (calls * call_s + self._collect_s))), calls
+
+    async def _traced_blocks(self) -> None:
+        blocks, calls = self._plan(self._traced_s, 0.5)
+        levels = _Levels(_traced, blocks)
+        first = blocks // 3  # of those that are judged
+        self._reporter.phase("tracing blocks of calls", blocks)
+        try:
+            await self._make(levels, calls, first)
+        finally:
+            after = held()
+            self._blocks_s["traced"] = levels.block_s / calls
+            self._traced = self._judge(levels.row("traced"), calls)
+            if self._traced.kind in (LEAK, FILLING):
+                self._sites = grown(self._held, after, self._subject.name, per=(levels.done - first) * calls)
+
+    async def _stacks(self) -> None:
+        """Who called the lines that grew."""
+        calls = int(min(_MOST_IN_BLOCK, 0.2 * self._left_s / (_SLOWER * max(self._traced_s, 1e-7))))
+        if calls < 1 or not self._sites:
+            return
+        with Tracing(_FRAMES):
+            await self._calls.make(calls)
+            gc.collect()
+            stacks = {site.place: site.stack for site in grown({}, held(), self._subject.name, most=100)}
+        self._sites = [replace(site, stack=stacks.get(site.place, ())) for site in self._sites]
+
+    async def _untraced_blocks(self) -> None:
+        blocks, calls = self._plan(self._untraced_s, 0.9)
+        levels = _Levels(lambda values: read_levels(values, self._not_readable), blocks)
+        self._reporter.phase("blocks of calls without tracing", blocks)
+        try:
+            await self._make(levels, calls)
+        finally:
+            self._blocks_s["plain"] = levels.block_s / calls
+            for name, (quantum, least) in _QUANTA.items():
+                if levels.done and name not in self._not_readable:
+                    self._untraced[name] = self._judge(levels.row(name), calls, quantum, least)
+
+    async def _make(self, levels: _Levels, calls: int, hold: int | None = None) -> None:
+        """Make the blocks. After `hold` of them it is remembered what is held, and where that comes from."""
+        if not levels.blocks:
+            return
+        levels.read(0)
+        told, when = 0, time.monotonic()
+        for block in range(1, levels.blocks + 1):
+            levels.begun = time.perf_counter()
+            await self._calls.make(calls)
+            levels.read(block)
+            if block == hold:
+                self._held = held()
+                levels.skip()
+            if time.monotonic() - when >= _TELL_S or block == levels.blocks:
+                self._reporter.advance(block - told)
+                told, when = block, time.monotonic()
+                levels.skip()
+
+    def _judge(self, levels: Floats, calls: int, quantum: float = 32, least: float = 8192) -> Growth:
+        seed, confidence = self._config.seed, self._config.confidence
+        judged = growth(levels, calls, quantum=quantum, least=least, confidence=confidence, seed=seed)
+        if len(levels) == 1:
+            return replace(judged, reason=f"there was no time for {LEAST_BLOCKS} blocks of calls")
+        return judged
+
+    # -- what was seen ----------------------------------------------------------------------------------------
+
+    @property
+    def retention(self) -> Retention | None:
+        if self._traced is None:
+            return None
+        return Retention(
+            self._traced,
+            python=self._untraced.get("python_blocks"),
+            native=self._untraced.get("native_bytes"),
+            resident=self._untraced.get("rss_bytes"),
+            sites=self._sites,
+            caches=self._caches,
+            confidence=self._config.confidence,
+        )
+
+    def peaks_mb(self, iterations: int) -> Floats | None:
+        """Of as many calls as there are iterations, NaN for those that were not traced; shape (iterations,)."""
+        peaks = self._seen[_PEAK][:iterations] / 1e6
+        if not len(peaks):
+            return None
+        return np.concatenate((peaks, np.full(iterations - len(peaks), np.nan)))
+
+    def details(self) -> dict[str, Any]:
+        """Of one call, in bytes or blocks of memory; None where nothing is known."""
+        retention, plain_s, traced_s = self.retention, self._blocks_s.get("plain"), self._blocks_s.get("traced")
+        return {
+            **{name: _described(self._seen[row]) for row, name in enumerate(_COLUMNS)},
+            "traced_calls": self._seen.shape[1],
+            "failed_calls": self._calls.failed,
+            "leak": None if retention is None else retention.details(),
+            "tracing_slowdown": traced_s / plain_s if traced_s and plain_s else None,
+            "not_readable": {**self._not_readable, "allocations": "CPython counts what is held, not what is allocated"},
+        }
+
+    def advice(self) -> list[str]:
+        said = []
+        retention = self.retention
+        if retention is not None and retention.kind in (LEAK, FILLING):
+            said.append(retention.sentence)
+        cyclic, peak = (float(np.median(self._seen[row])) if self._seen.size else 0.0 for row in (_CYCLIC, _PEAK))
+        if cyclic >= _IN_CYCLES and cyclic >= 0.1 * peak:
+            said.append(
+                f"{amount(cyclic)} of a call are freed only by the collector: they are in reference cycles. Break the "
+                "cycles, with weakref or by clearing an attribute, and they are freed at once."
+            )
+        return said
+
+
+class _Levels:
+    """Levels at the ends of blocks of calls; `read` puts them into a mapping, by name."""
+
+    def __init__(self, read: Callable[[dict[str, float]], None], blocks: int) -> None:
+        self._read, self.blocks, self.done = read, blocks, 0
+        self._now: dict[str, float] = {}
+        read(self._now)
+        # Numbers go where there were some before: objects of their own would be seen, as something kept.
+        self._then, self._ours = dict(self._now), dict.fromkeys(self._now, 0.0)
+        self._rows = {name: np.zeros(blocks + 1) for name in self._now}
+        self._seconds, self.begun = np.zeros(blocks + 1), 0.0
+
+    def read(self, block: int) -> None:
+        """At the end of block 1, 2, ..., and, as 0, before them."""
+        self._seconds[max(block - 1, 0)] = time.perf_counter() - self.begun
+        _collect()
+        self._read(self._now)
+        for name, row in self._rows.items():
+            row[block] = self._now[name] - self._ours[name]
+        self.done = block
+
+    def skip(self) -> None:
+        """What was done since read() is not the subject's doing: if anything stays of it, it is left out."""
+        self._then.update(self._now)
+        self._read(self._now)
+        if any(abs(self._now[name] - self._then[name]) >= _STAYS[name] for name in self._now):
+            _collect()
+            self._read(self._now)
+            for name in self._ours:
+                self._ours[name] += self._now[name] - self._then[name]
+
+    @property
+    def block_s(self) -> float:
+        """What a block took, as a rule; NaN without any."""
+        return float(np.median(self._seconds[: self.done])) if self.done else math.nan
+
+    def row(self, name: str) -> Floats:
+        """Shape (blocks that were made + 1,)."""
+        return self._rows[name][: self.done + 1]
+
+
+def _traced(values: dict[str, float]) -> None:
+    values["traced"] = Tracing.current()
+
+
+def _collect() -> int:
+    """Collect all garbage, also what the thread that watches the limits has left from its look, which may be due."""
+    time.sleep(_QUIET_S)
+    return gc.collect()
+
+
+def _described(values: Floats) -> dict[str, float | None]:
+    if not len(values):
+        return {"median": None, "min": None, "max": None}
+    return {"median": float(np.median(values)), "min": float(values.min()), "max": float(values.max())}
+
+
+_LRU_CACHE = type(functools.lru_cache(len))
+
+
+def _caches() -> list[tuple[Any, int]]:
+    """The functools caches of the process, and how many entries they have."""
+    found = [each for each in gc.get_objects() if type(each) is _LRU_CACHE]
+    ours = __name__.rpartition(".")[0]
+    return [(cache, cache.cache_info().currsize) for cache in found if not str(cache.__module__).startswith(ours)]
+
+
+def _added(before: list[tuple[Any, int]], least: float) -> list[Cache]:
+    """The caches that have got so many entries since, and one at least."""
+    found = []
+    for cache, entries in before:
+        info = cache.cache_info()
+        if info.currsize - entries >= max(least, 1):
+            name = f"{cache.__module__}.{getattr(cache, '__qualname__', cache.__wrapped__)}"
+            found.append(Cache(name, info.currsize, info.currsize - entries, info.maxsize))
+    return found
