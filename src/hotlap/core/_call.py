@@ -65,12 +65,13 @@ def _timed(fn: Callable[..., Any], tally: Tally) -> Callable[..., Any]:
         top = scope.top
         outer = scope.children
         if not tally.busy:
-            tally.busy = True
+            tally.busy = alone = True
         else:
             if tally.more >= CROWD:
                 look_down(tally.more)
             more = tally.more + 1
             tally.more = more
+            alone = not more
             if more >= tally.peak:
                 tally.peak = more + 1
         scope.top = tally
@@ -96,7 +97,7 @@ def _timed(fn: Callable[..., Any], tally: Tally) -> Callable[..., Any]:
                 tally.errors += 1
             raise
         scope.top = top
-        if not tally.more:
+        if alone:
             tally.busy = False
         else:
             tally.more -= 1

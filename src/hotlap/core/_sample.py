@@ -251,8 +251,9 @@ def leave_record(  # noqa: PLR0917 - passed by position: keywords cost more
     start = state.tick()
     try:
         if sample is None:
-            in_flight, parent = tally.flying + 1, parent_of(top)
-            trace = _trace_now() if recorders else (0, 0, 0)
+            in_flight = tally.more + tally.busy + 1
+            parent = NO_PARENT if top is None else parent_of(top)
+            trace = _trace_now() if recorders and state.trace is not None else (0, 0, 0)
             weight, flags, size, cpu, gc = 0.0, flags | FLAG_TAIL, NAN, -1, 0
             voluntary, involuntary, minor, major = 0, 0, 0, 0
         else:

@@ -113,9 +113,9 @@ class Tally:
     old.
 
     Calls in flight are counted in two fields, so that a call that is alone, as most are, only has to set `busy`
-    and to take it back. `busy` is set whenever one is in flight, and then `more` are so beside it; a call that
-    finds it set counts in `more`, and looks whether there are more at once than ever. It is also set, with
-    `more` at -1, when none is in flight but the next is to look.
+    and to take it back. A call that finds it set counts in `more`, and looks whether there are more at once than
+    ever. Together they are always right: `busy` may be set for none, to make the next one look, and `more` is one
+    less then.
     """
 
     __slots__ = (

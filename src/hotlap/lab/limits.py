@@ -1,8 +1,9 @@
 """Limits: the time and memory that a run may take, watched from a thread, and how a call that overruns is ended.
 
 A limit is looked at before each iteration. A call that passes it while it runs is interrupted: a coroutine is
-cancelled; on the main thread a signal interrupts whatever it waits in; on another thread an exception is raised in it
-as soon as it runs Python code again. What was measured until then stays.
+cancelled; on the main thread a signal interrupts whatever it does. On another thread a call goes on to its end, and the
+run ends after it: an exception that is sent there hangs programs that are traced (Python 3.11). What was measured until
+then stays.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-import psutil
-
+from .heap import rss_bytes
+from .procfs import Unreadable
 from .report import Mark
 
 if TYPE_CHECKING:
@@ -48,24 +49,10 @@ def call_back(thread: int) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
 
 
-def clear_notice() -> None:
-    """Of exceptions that were sent and called back.
-
-    While one waits, all of the interpreter's threads look for it again and again, and before 3.13 that notice stays
-    when it is called back: an exception that is raised in this thread takes it away.
-    """
-    try:
-        send_stop(threading.get_ident())
-        for _ in range(10**6):
-            pass
-    except Stopped:
-        pass
-
-
 @contextmanager
 def untraced() -> Iterator[None]:
     """In 3.11 a thread that is traced (by coverage or a debugger) gets no further while an exception waits to be raised
-    in another one: who sends one must not be traced.
+    in some thread: who sends one must not be traced.
     """
     trace = sys.gettrace() if sys.version_info[:2] == (3, 11) else None
     if trace is not None:
@@ -77,6 +64,21 @@ def untraced() -> Iterator[None]:
             sys.settrace(trace)
 
 
+def clear_notice() -> None:
+    """Of exceptions that were sent and called back.
+
+    While one waits, all of the interpreter's threads look for it again and again, and before 3.13 that notice stays
+    when it is called back: an exception that is raised in this thread takes it away.
+    """
+    with untraced():
+        try:
+            send_stop(threading.get_ident())
+            for _ in range(10**6):
+                pass
+        except Stopped:
+            pass
+
+
 class Guard:
     """Watches one run, from entering to leaving. `ended` says which limit ended it, once one has."""
 
@@ -85,11 +87,9 @@ class Guard:
         self.ended: Mark | None = None
         self.peak_mb = 0.0  # most resident memory over that at the start
         self.peak_rss_mb = 0.0
-        self._process = psutil.Process()
         self._thread_id = threading.get_ident()
         self._lock = threading.Lock()
         self._exposed = False  # a call that may be interrupted is running
-        self._sent = False  # an exception, that may not have arrived yet
         self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
         self._done = threading.Event()
 
@@ -149,18 +149,14 @@ class Guard:
         """The call is over. An interruption that was on its way is called back, or raised here."""
         with self._lock:
             self._exposed = False
-            sent, self._sent = self._sent, False
-            if sent:
-                call_back(self._thread_id)
-        if sent:
-            clear_notice()
 
     # -- the watcher ------------------------------------------------------------------------------------------
 
-    def _rss_mb(self) -> float:
+    @staticmethod
+    def _rss_mb() -> float:
         try:
-            return float(self._process.memory_info().rss) / 1e6
-        except (psutil.Error, OSError):  # /proc may be closed to us
+            return rss_bytes() / 1e6
+        except Unreadable:  # /proc may be closed to us
             return 0.0
 
     def _look(self) -> None:
@@ -214,6 +210,3 @@ class Guard:
                     loop.call_soon_threadsafe(task.cancel)
             elif self._signals and _SIGNAL is not None:
                 signal.pthread_kill(self._thread_id, _SIGNAL)
-            else:
-                self._sent = True
-                send_stop(self._thread_id)
