@@ -28,9 +28,12 @@ from hotlap.errors import HotlapError, OptionError, OptionTypeError
 from hotlap.lab import concurrent as module
 from hotlap.lab.concurrent import arrivals, generator_limits, interpreter_lock
 from hotlap.lab.config import DebugLevel
-from hotlap.lab.crew import matched
+from hotlap.lab.crew import _hangs, matched
 from hotlap.lab.users import DONE, FAILED, RUNNING, STOPPED
 from load import Gauge, concurrent, die, fail, keep, leave_mark, refuse, said, sleep_long
+
+# A call on a thread is ended by an exception that is sent there, which hangs programs that are traced in 3.11.
+INTERRUPTS = pytest.mark.skipif(_hangs(), reason="nothing is interrupted while tests are traced in 3.11")
 
 
 def nothing():
@@ -569,6 +572,7 @@ def test_calls_that_hang_are_left_behind_at_the_end_of_the_time_budget(release):
     assert len(outcome.series.time_s) == 10
 
 
+@INTERRUPTS
 def test_calls_that_compute_are_interrupted():
     calls = itertools.count()
 
@@ -585,6 +589,7 @@ def test_calls_that_compute_are_interrupted():
     assert alive() == []
 
 
+@INTERRUPTS
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_tasks_that_wait_are_cancelled_or_left_behind(stubborn):
     async def subject():
@@ -629,6 +634,7 @@ def test_a_run_that_is_over_while_it_warms_up_has_no_rows():
     assert outcome.examination.details["throughput"] is None
 
 
+@INTERRUPTS
 def test_the_users_interrupt_gives_what_was_measured():
     """Ctrl-C, while threads are at work."""
     calls = itertools.count(1)
@@ -760,6 +766,7 @@ def test_async_users_are_no_processes():
         concurrent(subject, concurrent_users=2, processes=True)
 
 
+@INTERRUPTS
 def test_threads_that_the_system_does_not_give_are_said(monkeypatch):
     start, started = threading.Thread.start, itertools.count(1)
 
