@@ -28,12 +28,13 @@ from hotlap.errors import HotlapError, OptionError, OptionTypeError
 from hotlap.lab import concurrent as module
 from hotlap.lab.concurrent import arrivals, generator_limits, interpreter_lock
 from hotlap.lab.config import DebugLevel
-from hotlap.lab.crew import _hangs, matched
+from hotlap.lab.crew import matched
+from hotlap.lab.interrupts import hangs
 from hotlap.lab.users import DONE, FAILED, RUNNING, STOPPED
 from load import Gauge, concurrent, die, fail, keep, leave_mark, refuse, said, sleep_long
 
 # A call on a thread is ended by an exception that is sent there, which hangs programs that are traced in 3.11.
-INTERRUPTS = pytest.mark.skipif(_hangs(), reason="nothing is interrupted while tests are traced in 3.11")
+INTERRUPTS = pytest.mark.skipif(hangs(), reason="nothing is interrupted while tests are traced in 3.11")
 
 
 def nothing():

@@ -39,7 +39,7 @@ def bench(
     from ..lab.export import load
     from .lab import lines, measured
 
-    lab = PerformanceBenchmarker(level)  # type: ignore[arg-type]  # the text of a level is one, too
+    lab = PerformanceBenchmarker(level)
     config = BenchmarkConfig(
         iterations=iterations,
         warmup_iterations=warmup,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ def benchmark(kind: Kind, config: BenchmarkConfig, level: DebugLevel) -> Benchma
             report.summary["process_means"] = process_means(means_s, config)
         if profiler is not None and report.verdict.complete:
             reporter.phase("profiling", 0)
-            _profile(profiler, kind, report)
+            with Guard(_rest(config, outcome)) as guard:
+                _profile(profiler, kind, config, guard, report)
     finally:
         reporter.close()
     return report
@@ -61,7 +63,7 @@ def benchmark(kind: Kind, config: BenchmarkConfig, level: DebugLevel) -> Benchma
 
 def _rest(config: BenchmarkConfig, outcome: Outcome) -> BenchmarkConfig:
     """The configuration with what is left of its time."""
-    return replace(config, timeout=max(config.timeout - (outcome.ended_at - outcome.started), 1e-3))
+    return replace(config, timeout=max(config.timeout - (time.time() - outcome.started), 1e-3))
 
 
 def _isolated(
@@ -88,9 +90,10 @@ def _isolated(
     return replace(joined(outcomes), planned=config.isolate * config.iterations), examination, means
 
 
-def _profile(profiler: PerformanceProfiler, kind: Kind, report: BenchmarkReport) -> None:
-    subject = kind.subject
-    profile = profiler.profile(subject.target, *subject.args, **subject.kwargs)
+def _profile(
+    profiler: PerformanceProfiler, kind: Kind, config: BenchmarkConfig, guard: Guard, report: BenchmarkReport
+) -> None:
+    profile = profiler.profile_subject(kind.subject, config, guard)
     report.details["profile"] = profile.details()
     report.overhead["profiling_slowdown"] = profile.slowdown
 

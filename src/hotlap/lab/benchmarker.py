@@ -68,7 +68,7 @@ class PerformanceBenchmarker:
     `DebugLevel.PROFILING` it needs the extra hotlap[profile]. Not safe for use by several threads at once.
     """
 
-    def __init__(self, debug_level: DebugLevel = DebugLevel.DETAILED) -> None:
+    def __init__(self, debug_level: DebugLevel | str = DebugLevel.DETAILED) -> None:
         try:
             self.debug_level = DebugLevel(debug_level)
         except ValueError:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from inspect import isawaitable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
-from .limits import Stopped
+from .interrupts import Stopped
+from .run import being_cancelled
+from .subject import cleared, prepared
 
 if TYPE_CHECKING:
     from .config import BenchmarkConfig
@@ -49,12 +51,14 @@ class Calls:
 
     async def set_up(self) -> Loop:
         """Raises Unprepared."""
-        given = await self._given(self._setup, "setup")
-        return self._fixed if given is None else self._subject.loop((tuple(given[0]), given[1]))
+        with _preparing("setup"):
+            arguments = await prepared(self._setup, self._subject.asynchronous)
+        return self._fixed if arguments is None else self._subject.loop(arguments)
 
     async def tear_down(self) -> None:
         """Raises Unprepared."""
-        await self._given(self._teardown, "teardown")
+        with _preparing("teardown"):
+            await cleared(self._teardown, self._subject.asynchronous)
 
     async def run(self, loop: Loop, calls: Iterator[None]) -> Any:
         """Make the calls that the iterator still has, up to the first that fails; the last one's result, or None.
@@ -78,7 +82,7 @@ class Calls:
         except asyncio.CancelledError:
             if guard.ended is not None:
                 raise Stopped from None
-            if _being_cancelled(task):
+            if being_cancelled(task):
                 raise KeyboardInterrupt from None
             self.failed += 1
         except Exception:
@@ -86,18 +90,10 @@ class Calls:
         self.made += before - length_hint(calls)
         return result
 
-    async def _given(self, function: Callable[[], Any] | None, name: str) -> Any:
-        """What setup or teardown gives. The run has checked it already."""
-        if function is None:
-            return None
-        try:
-            given = function()
-            return await given if self._subject.asynchronous and isawaitable(given) else given
-        except Exception as error:
-            raise Unprepared(f"{name} raised {type(error).__name__}: {error}") from error
 
-
-def _being_cancelled(task: asyncio.Task[Any] | None) -> bool:
-    """Whether somebody else wants this task to end; known from Python 3.11 on."""
-    cancelling: Callable[[], int] | None = getattr(task, "cancelling", None)
-    return cancelling is not None and cancelling() > 0
+@contextmanager
+def _preparing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise Unprepared(f"{name} raised {type(error).__name__}: {error}") from error

@@ -22,9 +22,10 @@ from ..stats.comparison import Comparison, Ranking, rank
 from .config import BenchmarkConfig, DebugLevel
 from .environment import Noise
 from .function import Function
+from .interrupts import Stopped
 from .isolation import joined, run_apart
 from .kind import Examination
-from .limits import Guard, Stopped
+from .limits import Guard
 from .progress import Reporter
 from .recording import Recording
 from .run import Outcome, Run, collector, drive

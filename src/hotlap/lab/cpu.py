@@ -24,6 +24,7 @@ from .perf import HARDWARE, Counters
 from .procfs import Unreadable, migrations, own_cpu_s, own_runs, queue_wait_s
 from .sampler import ThreadSampler
 from .tally import Tally, amounts
+from .tracker import Tracker
 
 if TYPE_CHECKING:
     from .limits import Guard
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["CPU", "CPUTracker"]
 
 
-class CPUTracker:
+class CPUTracker(Tracker):
     """CPU time, context switches and hardware counters of this process, from start() to stop(), or in a with block:
 
         with CPUTracker() as cpu:
@@ -71,20 +72,8 @@ class CPUTracker:
 
     # -- a span -----------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> CPUTracker:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> CPUTracker:
-        """Forget all sums, and begin."""
-        self._reset()
-        self.before()
-        return self
-
     def stop(self) -> CPUTracker:
-        self.after()
+        super().stop()
         self.close()
         return self
 

@@ -26,7 +26,8 @@ from .. import core
 from ..errors import HotlapError
 from .config import BenchmarkConfig
 from .failures import FailureLog
-from .limits import Guard, Stopped, call_back, clear_notice, send_stop, untraced
+from .interrupts import Stopped, call_back, clear_notice, hangs, send_stop
+from .limits import Guard
 from .recording import Recording
 from .run import drive
 from .subject import Subject
@@ -173,7 +174,7 @@ class _ThreadExposure:
     """A call on a thread is interrupted by Stopped, as soon as it runs Python code: one that waits in C goes on."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # no Python function is called under it: see _raising
+        self._lock = threading.Lock()  # no Python function is called under it
         self._exposed = False
         self._sent = False
         self.thread = 0
@@ -190,7 +191,7 @@ class _ThreadExposure:
 
     def interrupt(self) -> None:
         with self._lock:
-            if self._exposed and self.thread and not _hangs():
+            if self._exposed and self.thread:
                 self._sent = True
                 send_stop(self.thread)
 
@@ -213,20 +214,6 @@ class _TaskExposure:
 
     def cover(self) -> None:
         self.exposed = False
-
-
-def _hangs() -> bool:
-    """In 3.11 traced threads (by coverage, or a debugger) get no further while an exception waits to be raised."""
-    return sys.version_info[:2] == (3, 11) and (sys.gettrace() is not None or threading.gettrace() is not None)
-
-
-@contextmanager
-def _raising() -> Iterator[None]:
-    """Exceptions are raised in other threads within; leaves none behind that was not delivered."""
-    with untraced():
-        yield
-        if not _hangs():
-            clear_notice()
 
 
 class Threads(Crew):
@@ -294,13 +281,16 @@ class Threads(Crew):
         work.begin(_start(work))
 
     def _interrupt(self, work: Work) -> None:
-        exposures = self._exposures[: work.users]
-        with _raising():
-            for exposure in exposures:
-                exposure.interrupt()
+        if hangs():
             work.done.wait(LOOK_S)
-            for exposure in exposures:
-                exposure.call_back()
+            return
+        exposures = self._exposures[: work.users]
+        for exposure in exposures:
+            exposure.interrupt()
+        work.done.wait(LOOK_S)
+        for exposure in exposures:
+            exposure.call_back()
+        clear_notice()
 
     def _collect(self, work: Work, seconds: float, cpu_s: float, late_s: Floats, interrupted: bool) -> Part:
         records = self._kit.records()
@@ -392,17 +382,14 @@ class Tasks(Crew):
         self._answered.clear()
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(cancel)
-        if self._answered.wait(_DEAF_S) or work.done.is_set():
+        if self._answered.wait(_DEAF_S) or work.done.is_set() or hangs():
             work.done.wait(LOOK_S)
             return
-        with _raising():
-            thread = self._thread.ident or 0
-            if _hangs():
-                work.done.wait(LOOK_S)
-                return
-            send_stop(thread)
-            work.done.wait(LOOK_S)
-            call_back(thread)
+        thread = self._thread.ident or 0
+        send_stop(thread)
+        work.done.wait(LOOK_S)
+        call_back(thread)
+        clear_notice()
 
     def _collect(self, work: Work, seconds: float, cpu_s: float, late_s: Floats, interrupted: bool) -> Part:
         columns = [user.note.columns(user.index) for user in self._users[: work.users]]

@@ -21,6 +21,7 @@ from .look import Look
 from .procfs import io_counts
 from .standins import Call, Replacement, StandIns
 from .tally import Tally, amounts
+from .tracker import Tracker
 
 if TYPE_CHECKING:
     from .limits import Guard
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["IO", "IOTracker"]
 
 
-class IOTracker:
+class IOTracker(Tracker):
     """Bytes, operations, syncs and waiting of this process, from start() to stop(), or in a with block:
 
         with IOTracker() as io:
@@ -50,22 +51,6 @@ class IOTracker:
         self.sync = Intervals()
         # The innermost: what other observers read must not be among the counts.
         self._tally = Tally(io=io_counts)
-
-    def __enter__(self) -> IOTracker:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> IOTracker:
-        """Forget all sums, and begin."""
-        self._reset()
-        self.before()
-        return self
-
-    def stop(self) -> IOTracker:
-        self.after()
-        return self
 
     def before(self) -> None:
         if self._syncs:

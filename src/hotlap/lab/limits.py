@@ -9,74 +9,24 @@ then stays.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from .heap import rss_bytes
+from .interrupts import Stopped
 from .procfs import Unreadable
 from .report import Mark
 
 if TYPE_CHECKING:
     from .config import BenchmarkConfig
 
-__all__ = ["Guard", "Stopped", "call_back", "clear_notice", "send_stop", "untraced"]
+__all__ = ["Guard"]
 
 _LOOK_S = 0.02  # how often memory is looked at
 _SIGNAL = getattr(signal, "SIGALRM", None)
-
-
-class Stopped(BaseException):
-    """Raised in a call that has passed a limit. No Exception: the benchmarked code must not swallow it."""
-
-
-_STOPPED = ctypes.py_object(Stopped)
-
-
-def send_stop(thread: int) -> None:
-    """Raise Stopped in a thread, by its ident, as soon as it runs Python code."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), _STOPPED)
-
-
-def call_back(thread: int) -> None:
-    """The stop that was sent to a thread, if it has not arrived. Then clear_notice() is to be called."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
-
-
-@contextmanager
-def untraced() -> Iterator[None]:
-    """In 3.11 a thread that is traced (by coverage or a debugger) gets no further while an exception waits to be raised
-    in some thread: who sends one must not be traced.
-    """
-    trace = sys.gettrace() if sys.version_info[:2] == (3, 11) else None
-    if trace is not None:
-        sys.settrace(None)
-    try:
-        yield
-    finally:
-        if trace is not None:
-            sys.settrace(trace)
-
-
-def clear_notice() -> None:
-    """Of exceptions that were sent and called back.
-
-    While one waits, all of the interpreter's threads look for it again and again, and before 3.13 that notice stays
-    when it is called back: an exception that is raised in this thread takes it away.
-    """
-    with untraced():
-        try:
-            send_stop(threading.get_ident())
-            for _ in range(10**6):
-                pass
-        except Stopped:
-            pass
 
 
 class Guard:
@@ -86,14 +36,14 @@ class Guard:
         self._config = config
         self.ended: Mark | None = None
         self.peak_mb = 0.0  # most resident memory over that at the start
-        self.peak_rss_mb = 0.0
         self._thread_id = threading.get_ident()
         self._lock = threading.Lock()
         self._exposed = False  # a call that may be interrupted is running
         self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
-        self._done = threading.Event()
+        self._running = threading.Lock()  # no Event: waiting for one allocates, which a look at memory would see
 
     def __enter__(self) -> Guard:
+        self._running.acquire()
         self._start_mb = self._rss_mb()
         self.started = time.monotonic()
         self._deadline = self.started + self._config.timeout
@@ -105,7 +55,7 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
+        self._running.release()
         self._watcher.join()
         self._look()
         if self._signals:
@@ -146,7 +96,7 @@ class Guard:
         self._exposed = True
 
     def cover(self) -> None:
-        """The call is over. An interruption that was on its way is called back, or raised here."""
+        """The call is over. A signal that is on its way does nothing any more."""
         with self._lock:
             self._exposed = False
 
@@ -160,9 +110,7 @@ class Guard:
             return 0.0
 
     def _look(self) -> None:
-        rss = self._rss_mb()
-        self.peak_rss_mb = max(self.peak_rss_mb, rss)
-        self.peak_mb = max(self.peak_mb, rss - self._start_mb)
+        self.peak_mb = max(self.peak_mb, self._rss_mb() - self._start_mb)
 
     def _end_for_time(self) -> None:
         allowed = self._config.timeout
@@ -183,11 +131,7 @@ class Guard:
                 self.ended = mark
 
     def _watch(self) -> None:
-        with untraced():
-            self._watch_on()
-
-    def _watch_on(self) -> None:
-        while not self._done.wait(min(_LOOK_S, max(self.left_s, 1e-3))):
+        while not self._running.acquire(timeout=min(_LOOK_S, max(self.left_s, 1e-3))):
             self._look()
             allowed = self._config.memory_limit
             if self.ended is None and self.peak_mb > allowed:

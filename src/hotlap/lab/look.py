@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .calls import Calls
-from .limits import Stopped
+from .interrupts import Stopped
 from .run import Observer, drive
 
 if TYPE_CHECKING:

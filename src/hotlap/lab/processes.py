@@ -26,7 +26,8 @@ from .. import core
 from ..errors import HotlapError, OptionTypeError
 from .crew import LOOK_S, Crew, Part, Piece, matched, put_together
 from .failures import FailureLog
-from .limits import Guard, Stopped
+from .interrupts import Stopped
+from .limits import Guard
 from .recording import Recording
 from .report import Mark
 from .run import collector, drive

@@ -25,7 +25,8 @@ from ..readers import number
 from ..rules.words import duration, share
 from .calls import Calls, Unprepared
 from .config import BenchmarkConfig
-from .limits import Guard, Stopped
+from .interrupts import Stopped
+from .limits import Guard
 from .lines import Function, LineClock
 from .peak import PeakWatch
 from .retention import amount

@@ -94,7 +94,7 @@ class _Bar:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+        self._bar = Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
         self._task: Any = None
         self._phase = ""
 
@@ -119,7 +119,7 @@ class _Bar:
         elif state.phase != self._phase:
             self._bar.reset(self._task, total=state.total, description=state.phase, name=state.benchmark)
         self._phase = state.phase
-        self._bar.update(self._task, completed=state.done, total=state.total)
+        self._bar.update(self._task, completed=state.done, total=state.total, refresh=True)
 
     def close(self) -> None:
         if self._task is not None:

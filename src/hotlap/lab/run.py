@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import isawaitable
 from itertools import repeat
 from operator import length_hint
 from time import process_time_ns
@@ -26,10 +25,11 @@ from ..errors import OptionError
 from .config import BenchmarkConfig, DebugLevel
 from .environment import Noise
 from .failures import FailureLog
-from .limits import Guard, Stopped
+from .interrupts import Stopped
+from .limits import Guard
 from .recording import Recording
 from .report import Mark
-from .subject import Arguments, Subject
+from .subject import Arguments, Subject, cleared, prepared
 from .timer import Timer, calibrate, measure_timer
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Observer", "Outcome", "Run", "Series", "collector", "drive"]
+__all__ = ["Observer", "Outcome", "Run", "Series", "being_cancelled", "collector", "drive"]
 
 T = TypeVar("T")
 
@@ -229,16 +229,17 @@ class Run:
             return 1 if self._failures else self._loops
 
     async def _iterations(self, count: int, measured: bool) -> None:
+        config, asynchronous = self._config, self._subject.asynchronous
         for _ in range(count):
             if self.over:
                 return
             row = None
             try:
-                arguments = await self._set_up()
+                arguments = await prepared(config.setup, asynchronous)
                 try:
                     row = await self._iteration(arguments, measured)
                 finally:
-                    await self._tear_down()
+                    await cleared(config.teardown, asynchronous)
             except Stopped:
                 self._stopped = True
             except KeyboardInterrupt:
@@ -273,7 +274,7 @@ class Run:
                 cpu += process_time_ns()
                 guard.cover()
         except asyncio.CancelledError as error:
-            if guard.ended is None and not _being_cancelled(task):
+            if guard.ended is None and not being_cancelled(task):
                 failed = 1  # the subject's own doing
                 self._failures.add(error, number)
             else:
@@ -291,30 +292,6 @@ class Run:
             for observer in reversed(self._observers):
                 observer.after()
         return _Row(loops - length_hint(calls), failed, cpu)
-
-    async def _set_up(self) -> Arguments | None:
-        """Call setup. What it returns, if anything, is the arguments: (args, kwargs)."""
-        if self._config.setup is None:
-            return None
-        given = self._config.setup()
-        if isawaitable(given) and self._subject.asynchronous:
-            given = await given
-        if given is None:
-            return None
-        if not (
-            isinstance(given, tuple)
-            and len(given) == 2
-            and isinstance(given[0], (tuple, list))
-            and isinstance(given[1], dict)
-        ):
-            raise OptionError(f"setup returned {given!r}: it must return None, or the arguments as (args, kwargs)")
-        return tuple(given[0]), given[1]
-
-    async def _tear_down(self) -> None:
-        if self._config.teardown is not None:
-            done = self._config.teardown()
-            if isawaitable(done) and self._subject.asynchronous:
-                await done
 
     def _series(self) -> Series:
         rows = self._rows
@@ -354,7 +331,7 @@ class Run:
         )
 
 
-def _being_cancelled(task: asyncio.Task[Any] | None) -> bool:
+def being_cancelled(task: asyncio.Task[Any] | None) -> bool:
     """Whether somebody else wants this task to end; known from Python 3.11 on."""
     cancelling: Callable[[], int] | None = getattr(task, "cancelling", None)
     return cancelling is not None and cancelling() > 0

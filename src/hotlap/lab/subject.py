@@ -11,9 +11,9 @@ from typing import Any
 
 from .. import core
 from ..callables import inner_probe, location
-from ..errors import OptionTypeError
+from ..errors import OptionError, OptionTypeError
 
-__all__ = ["LOOP_FILE", "Arguments", "Loop", "Subject", "empty_loop"]
+__all__ = ["LOOP_FILE", "Arguments", "Loop", "Subject", "cleared", "empty_loop", "prepared"]
 
 Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
@@ -49,6 +49,33 @@ def _maker(define: str, statement: str, names: tuple[str, ...]) -> Callable[...,
 def empty_loop(asynchronous: bool = False) -> Loop:
     """The loop without a call: what is subtracted."""
     return _maker("async def" if asynchronous else "def", "result = None", ())(None)
+
+
+async def prepared(setup: Callable[[], Any] | None, asynchronous: bool) -> Arguments | None:
+    """Call setup, awaited for an async subject; the arguments that it gives as (args, kwargs), or None.
+
+    Raises OptionError for anything else that it gives.
+    """
+    given = None if setup is None else setup()
+    if asynchronous and inspect.isawaitable(given):
+        given = await given
+    if given is None:
+        return None
+    if not (
+        isinstance(given, tuple)
+        and len(given) == 2
+        and isinstance(given[0], (tuple, list))
+        and isinstance(given[1], dict)
+    ):
+        raise OptionError(f"setup returned {given!r}: it must return None, or the arguments as (args, kwargs)")
+    return tuple(given[0]), given[1]
+
+
+async def cleared(teardown: Callable[[], Any] | None, asynchronous: bool) -> None:
+    """Call teardown, awaited for an async subject."""
+    done = None if teardown is None else teardown()
+    if asynchronous and inspect.isawaitable(done):
+        await done
 
 
 class Subject:

@@ -17,7 +17,7 @@ import numpy as np
 from ..stats.leak import FILLING, LEAK, LEAST_BLOCKS, Growth, growth
 from .calls import Calls, Unprepared
 from .heap import PAGE_BYTES, read_levels
-from .limits import Stopped
+from .interrupts import Stopped
 from .retention import Cache, Retention, amount
 from .run import drive
 from .subject import empty_loop

@@ -15,6 +15,7 @@ from .cpu import CPUTracker
 from .intervals import Intervals
 from .sockets import Connection, connections, identity, is_client, listening, tcp_info
 from .socketwatch import watched
+from .tracker import Tracker
 
 __all__ = ["NetworkTracker"]
 
@@ -34,7 +35,7 @@ class _Socket:
     latest_at: float | None = None  # and more of it
 
 
-class NetworkTracker:
+class NetworkTracker(Tracker):
     """Connections, bytes and times of this process's sockets, from start() to stop(), or in a with block:
 
         with NetworkTracker() as net:
@@ -76,22 +77,10 @@ class NetworkTracker:
 
     # -- a span -----------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> NetworkTracker:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def start(self) -> NetworkTracker:
         """Forget all sums, and begin."""
         self.cancel()
-        self._reset()
-        self.before()
-        return self
-
-    def stop(self) -> NetworkTracker:
-        self.after()
-        return self
+        return super().start()
 
     def before(self) -> None:
         self._serving = listening()

@@ -15,18 +15,16 @@ from array import array
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from inspect import isawaitable
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .. import core
-from ..errors import OptionError
 from .config import BenchmarkConfig
 from .failures import FailureLog
 from .recording import Recording
-from .subject import Arguments, Subject, empty_loop
+from .subject import Subject, cleared, empty_loop, prepared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -258,7 +256,7 @@ class User:
         while (number := work.take(len(note))) is not None:
             probe = kit.empty if work.empty else kit.probe
             if each_is_set_up:
-                arguments = await self._set_up()
+                arguments = await prepared(config.setup, asynchronous)
                 if arguments is not None:
                     probe = kit.recording.probe(kit.subject.loop(arguments))
             taken = core.now_ns()
@@ -267,10 +265,8 @@ class User:
                 return
             if not await self._call(probe, number, taken, work):
                 return
-            if config.teardown is not None and not work.empty:
-                done = config.teardown()
-                if isawaitable(done) and asynchronous:
-                    await done
+            if not work.empty:
+                await cleared(config.teardown, asynchronous)
             kit.tick(number)
             if asynchronous:
                 await asyncio.sleep(0)  # a call that never suspends must not keep the others from theirs
@@ -315,19 +311,3 @@ class User:
             else:
                 time.sleep(min(left, _NAP_S))
         return not work.stopped
-
-    async def _set_up(self) -> Arguments | None:
-        setup = self.kit.config.setup
-        given = None if setup is None else setup()
-        if isawaitable(given) and self.kit.subject.asynchronous:
-            given = await given
-        if given is None:
-            return None
-        if not (
-            isinstance(given, tuple)
-            and len(given) == 2
-            and isinstance(given[0], (tuple, list))
-            and isinstance(given[1], dict)
-        ):
-            raise OptionError(f"setup returned {given!r}: it must return None, or the arguments as (args, kwargs)")
-        return tuple(given[0]), given[1]
