@@ -15,7 +15,7 @@ import sys
 import time
 import tracemalloc
 from collections import deque
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ from hotlap.errors import HotlapError
 from hotlap.lab import heap, traced
 from hotlap.lab.memory import Memory, MemoryTracker
 from hotlap.lab.procfs import Unreadable
-from hotlap.lab.retention import amount
+from hotlap.lab.retention import Retention, amount
+from hotlap.stats.leak import LEAK, NONE, NOT_JUDGED, PLATEAU, Growth
 from kinds import examined
 
 glibc = pytest.mark.skipif(
@@ -37,14 +38,12 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux t
 
 
 @pytest.fixture(autouse=True)
-def short_looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer calls, and collections that look only at what a test makes: there are many in each look."""
     monkeypatch.setattr(traced, "_SINGLE_S", 0.1)
     monkeypatch.setattr(traced, "_BLOCKS_S", 0.3)
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def look(func: Any, *args: Any, **options: Any) -> dict[str, Any]:
@@ -288,6 +287,18 @@ def test_a_ring_is_no_leak() -> None:
     assert found["kind"] in {"plateau", "none"}
 
 
+def test_a_ring_that_was_filled_on_the_way_is_no_leak() -> None:
+    """What tracemalloc sees of it grows by fits and starts, and cannot be judged; what is in use does not grow."""
+    unjudged = Growth(NOT_JUDGED, "by fits and starts", 3600.0, 2500.0, 4600.0, 250.0, 1900.0, 15e6, 2952, 20, 2460)
+    still = Growth(NONE, "", 0.0, 0.0, 0.0, 0.0, 0.3, 0.0, 0, 20, 2880)
+    retention = Retention(unjudged, python=still, native=still, resident=still)
+    assert retention.kind == PLATEAU
+    assert "take the place" in retention.sentence
+    assert Retention(unjudged, python=still).kind == NOT_JUDGED
+    grows = replace(still, kind=LEAK, per_call=5000.0, low=4000.0, high=6000.0)
+    assert Retention(unjudged, python=still, native=grows, resident=grows).kind == LEAK
+
+
 def test_a_bounded_cache_that_fills_is_named() -> None:
     _, call = numbered(10**9)
     found = look(call)["leak"]
@@ -438,11 +449,12 @@ def test_an_interrupt_keeps_what_was_seen() -> None:
         calls += 1
         if calls == 40:
             raise KeyboardInterrupt
-        return bytes(9000)
+        return bytes(90_000)
 
     _, examination = examined(Memory, interrupted, iterations=30, warmup_iterations=0, loops=1)
     assert any("interrupted" in note for note in examination.notes)
-    assert median(examination.details, "peak") == pytest.approx(9033, abs=50)
+    # a tracer of lines, such as coverage's, has some 100 bytes of its own in it
+    assert median(examination.details, "peak") == pytest.approx(90_033, abs=300)
 
 
 def test_what_a_progress_function_keeps_is_not_the_subjects() -> None:

@@ -61,7 +61,8 @@ class Retention:
         large = self.native if self.native is not None else self.resident
         size = self.traced.per_call
         blocks = max(sum(site.blocks for site in self.sites), size / _BLOCK_BYTES)
-        return self.traced.kind in _GROWS and _is_still(large, size) and _is_still(self.python, blocks)
+        grows = self.traced.kind in (*_GROWS, NOT_JUDGED)  # by fits and starts, where a ring was filled on the way
+        return grows and _is_still(large, size) and _is_still(self.python, blocks)
 
     def _small(self, size: float) -> bool:
         """Whether Python's own blocks do not grow, or by so few that they cannot be so many bytes per call."""
