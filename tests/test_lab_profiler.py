@@ -27,7 +27,7 @@ from hotlap.lab.subject import Subject
 LAB = str(Path(hotlap.lab.__file__).parent)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_tracer() -> Iterator[None]:
     """A debugger, or the measuring of coverage, has a tracer on: it would be in the way."""
     before = sys.gettrace()
@@ -100,6 +100,7 @@ def test_what_a_line_calls_is_in_its_total() -> None:
     assert shares["outer"] > 0.8
 
 
+@pytest.mark.usefixtures("no_tracer")
 def test_lines_of_a_loop_without_calls_are_told_apart() -> None:
     """Samples are taken where something is called: of such a loop they see the return at its end."""
     found = profile(bubble, list(range(150, 0, -1)))

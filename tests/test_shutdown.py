@@ -92,6 +92,7 @@ class TestInFlight:
                         pass
 
             last = Last()
+            sys.setswitchinterval(1e-4)  # coverage's writing at exit gives way to the threads often
             for _ in range(8):
                 threading.Thread(target=work, daemon=sys.argv[1] == "True").start()
             time.sleep(0.05)
