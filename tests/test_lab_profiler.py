@@ -244,12 +244,13 @@ def test_another_tracer_in_the_thread_stays_on_and_is_said() -> None:
     def tracer(frame: Any, event: str, argument: Any) -> None:
         return None
 
+    before = sys.gettrace()
     sys.settrace(tracer)
     try:
         found = PerformanceProfiler(seconds=0.1).profile(bubble, list(range(100)))
         assert sys.gettrace() is tracer
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     assert any("In bubble a line may stand for those before it" in note for note in found.notes)
     assert found.lines[0].function == "bubble"
 
