@@ -316,6 +316,7 @@ def test_what_cannot_be_called_is_refused() -> None:
         PerformanceProfiler().profile(42)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("no_tracer")
 def test_the_clock_of_lines_leaves_out_what_a_line_calls() -> None:
     """Only a line's own time counts: that of its callees is theirs."""
 
