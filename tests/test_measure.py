@@ -335,6 +335,11 @@ class TestRecord:
             m.record()
         assert not sites["record.nothing"].metrics
 
+    def test_has_names(self) -> None:
+        """A number without a name belongs to no metric."""
+        with pytest.raises(OptionTypeError, match=r"record\(17\).*record\(rows=17\)"):
+            measure("record.unnamed").record(17)  # type: ignore[misc]
+
     @pytest.mark.parametrize(
         "value",
         ["3", None, [1], 1 + 2j, True, 10**400, float("nan"), float("inf")],
@@ -482,7 +487,12 @@ class TestOptions:
             measure(name, **given)
         assert "options.wrong" not in sites
 
-    def test_without_a_name(self) -> None:
-        """A block needs a name."""
-        with pytest.raises(TypeError, match="name"):
-            measure()  # type: ignore[call-arg]
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [((), "needs the name"), (("a", "b"), "but got 2"), (("a", "b", "c"), "but got 3")],
+    )
+    def test_names(self, given: tuple[str, ...], says: str) -> None:
+        """A block has one name."""
+        with pytest.raises(OptionTypeError, match=says):
+            measure(*given)
+        assert repr(measure(name="options.named")) == "measure('options.named')"

@@ -179,6 +179,7 @@ def blocks() -> None:
     def f(a: int) -> str:
         return str(a)
 
+    assert_type(f(1), str)
     restore(called)
     disable()
     enable()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import threading
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import HotlapError, OptionTypeError
 from ._base import Block, current_task, outcome_of, scope_now, state
 from ._sample import NAN, Sample, arm, leave_record
 from ._site import COUNT, Site, count_in, count_out
 from .record import FLAG_BLOCK
+
+_F = TypeVar("_F")
 
 
 def _enter(site: Site, size: float) -> Block:
@@ -86,12 +88,18 @@ class Measurement:
     m.record(rows=17)`.
 
     Also `async with`, and a decorator. One object may be entered several times, nested, in threads and in
-    tasks. `size` is a number for the block. An exception counts as an error and goes through.
+    tasks. `size` is a number for the block (below 0 or NaN is none). An exception counts as an error and goes through.
     """
 
     __slots__ = ("__weakref__", "_block", "_more", "_options", "_site", "_size")
 
-    def __init__(self, name: str, *, size: float | None = None, **options: Any) -> None:
+    if TYPE_CHECKING:
+
+        def __init__(self, name: str, *, size: float | None = None, **options: Any) -> None: ...
+        def record(self, **numbers: float) -> None: ...
+
+    def __init__(self, *args: Any, size: float | None = None, **options: Any) -> None:  # type: ignore[no-redef]
+        name = args[0] if len(args) == 1 else _name(args, options)
         if not isinstance(name, str):
             raise OptionTypeError(f"measure name {name!r}: must be a string")
         try:
@@ -108,8 +116,10 @@ class Measurement:
         self._block: Block | None = None
         self._more: list[Block] | None = None
 
-    def record(self, **numbers: float) -> None:
+    def record(self, *args: Any, **numbers: float) -> None:  # type: ignore[no-redef]
         """Adds each number to the site's metric of that name (count, total, min, max)."""
+        if args:
+            raise OptionTypeError(f"record({args[0]!r}): takes keyword arguments alone, as in record(rows=17)")
         for key, number in numbers.items():
             if isinstance(number, bool) or not _is_finite(number):
                 raise OptionTypeError(f"record({key}={number!r}): must be a finite number")
@@ -131,13 +141,14 @@ class Measurement:
             if value > entry[3]:  # noqa: PLR1730
                 entry[3] = value
 
-    def __call__(self, func: Any) -> Any:
+    def __call__(self, func: _F) -> _F:
         """As a decorator: a probe around `func` with this name and these options."""
         name = self._site.name
         if state.decorate is None:
             raise HotlapError(f"measure({name!r}): no decorator is set")
         options = self._options if math.isnan(self._size) else {**self._options, "size": self._size}
-        return state.decorate(name, options, func)
+        probe: _F = state.decorate(name, options, func)
+        return probe
 
     def __repr__(self) -> str:
         return f"measure({self._site.name!r})"
@@ -190,6 +201,15 @@ class Measurement:
         traceback: TracebackType | None = None,
     ) -> None:
         self.__exit__(kind, error)
+
+
+def _name(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The name of a block where it is not the one positional argument."""
+    if args:
+        raise OptionTypeError(f"measure() takes one positional argument, the name, but got {len(args)}")
+    if "name" not in options:
+        raise OptionTypeError('measure() needs the name of the block, as in measure("rerank")')
+    return options.pop("name")
 
 
 def _is_finite(number: Any) -> bool:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 import wrapt
+
+_F = TypeVar("_F")
 
 NAME: Final = "native"
 LAYOUT_VERSION: Final[int]
@@ -88,7 +90,7 @@ class Measurement:
     _site: Site
     def __new__(cls, name: str, *, size: float | None = None, **options: Any) -> Measurement: ...
     def record(self, **numbers: float) -> None: ...
-    def __call__(self, func: Any, /) -> Any: ...
+    def __call__(self, func: _F, /) -> _F: ...
     def __enter__(self) -> Measurement: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None, /
