@@ -1,33 +1,19 @@
-"""The core in Python against a hand-written closure, in its own process because a core is chosen once."""
+"""The core in Python against a hand-written closure, in processes of its own because a core is chosen once."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import hotlap
 
-from .table import Row, dumps, loads
-from .timing import ROUNDS
+from . import recording
+from .subjects import async_closure, bare, bare_async, closure
+from .table import Row
+from .timing import Variant, awaited, interleave, loop
 
 TITLE = "The core in Python, over a bare call"
+ENVIRONMENT = {"HOTLAP_CORE": "python"}
 
 
-def run(rounds: int = ROUNDS) -> list[Row]:
-    command = [sys.executable, "-m", __name__, str(rounds)]
-    done = subprocess.run(
-        command, env={**os.environ, "HOTLAP_CORE": "python"}, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return loads(done.stdout.splitlines()[-1])
-
-
-def measure(rounds: int) -> list[Row]:
-    """What the subprocess does."""
-    import hotlap
-
-    from . import recording
-    from .subjects import async_closure, bare, bare_async, closure
-    from .timing import Variant, awaited, interleave, loop
-
+def run(rounds: int) -> list[Row]:
     @hotlap.benchmark(name="benchmarks.twin.function")
     def function(x: int) -> int:
         return x
@@ -50,9 +36,6 @@ def measure(rounds: int) -> list[Row]:
         Variant("twin, async", awaited(coroutine), recording.timed(coroutine)),
     ]
     with recording.running():
-        for variant in variants:  # a site's first calls are all sampled, which is not what its calls cost
-            variant.loop(5_000)
-        hotlap.flush()
         timings = interleave(variants, rounds, between=hotlap.flush)
 
     def row(name: str, base: str, other: str, against: str, limit: float | None = None) -> Row:
@@ -68,7 +51,3 @@ def measure(rounds: int) -> list[Row]:
         row(awaiting, "bare async", awaiting, "async closure"),
         row("twin, async", "bare async", awaiting, "async closure"),
     ]
-
-
-if __name__ == "__main__":
-    print(dumps(measure(int(sys.argv[1]))))
