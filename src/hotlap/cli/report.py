@@ -81,6 +81,7 @@ def scores(cycles: Sequence[Cycle]) -> Table:
     """All sites: counts over all windows, the rest from the site's last window; the most time first."""
     numbers = ("calls", "errors", "time", "p50", "p99", "CPU", "score")
     result = table("site", *numbers, "", right=numbers)
+    result.columns[-1].max_width = 14  # a caveat is wrapped before the names of the sites are
     calls: dict[str, int] = {}
     errors: dict[str, int] = {}
     total_s: dict[str, float] = {}
