@@ -12,6 +12,7 @@ import json
 import mmap
 import sqlite3
 import sys
+import threading
 import time
 import tracemalloc
 from collections import deque
@@ -23,6 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hotlap import BenchmarkConfig, DebugLevel, PerformanceBenchmarker, core
 from hotlap.errors import HotlapError
 from hotlap.lab import heap, traced
 from hotlap.lab.memory import Memory, MemoryTracker
@@ -527,11 +529,60 @@ def test_a_system_that_does_not_tell_is_said(monkeypatch: pytest.MonkeyPatch) ->
     assert memory.not_readable == dict.fromkeys(heap.LEVELS, "it is closed to us")
 
 
+def test_allocations_are_counted_by_the_native_core() -> None:
+    """A call that makes a hundred objects more asks for memory a hundred times more; kept or not is the same."""
+
+    def make(count: int) -> None:
+        for _ in range(count):
+            object()
+
+    few, many = look(make, 10), look(make, 110)
+    if core.NAME == "python":
+        assert few["allocations"] == {"median": None, "min": None, "max": None}
+        assert "native core" in few["not_readable"]["allocations"]
+    else:
+        assert many["allocations"]["median"] - few["allocations"]["median"] == 100
+        assert "allocations" not in many["not_readable"]
+
+
+@pytest.mark.skipif(core.NAME == "python", reason="counts nothing")
+def test_allocations_are_those_of_one_thread_and_leave_tracemalloc_alone() -> None:
+    """Another thread's are not counted; what was put over the counter meanwhile goes on, and so does the counter."""
+    assert core.allocations_begin()
+    assert not core.allocations_begin()  # one at a time
+    thread = threading.Thread(target=lambda: [object() for _ in range(100_000)])
+    thread.start()
+    thread.join()
+    tracemalloc.start()
+    kept = [bytes(1000) for _ in range(50)]
+    assert 50 <= core.allocations_end() < 5_000
+    assert tracemalloc.get_traced_memory()[0] > 50_000
+    del kept
+    tracemalloc.stop()
+    for _ in range(2):  # the second time nobody is in the way of taking ours out
+        core.allocations_begin()
+        objects = [object() for _ in range(50)]
+        assert 50 <= core.allocations_end() < 100
+        del objects
+
+
+def test_time_is_held_back_for_the_look() -> None:
+    """Calls that take all of the time budget leave it half to look at memory; the report says that it ended early."""
+    report = PerformanceBenchmarker(DebugLevel.BASIC).benchmark_memory(
+        lambda: [bytes(1000), time.sleep(0.05)],
+        config=BenchmarkConfig(iterations=1000, warmup_iterations=1, timeout=2.0),
+    )
+    assert 5 <= len(report.metrics) <= 21
+    assert not report.verdict.complete
+    assert [mark.limit for mark in report.verdict.marks] == ["timeout"]
+    assert "looked at" in report.verdict.marks[0].sentence
+    assert report.details["peak_bytes"]["median"] == pytest.approx(1033, abs=300)
+
+
 def test_details_are_plain() -> None:
     details = look(lambda: bytes(1000))
     assert json.loads(json.dumps(details)).keys() == details.keys()
     assert details["tracing_slowdown"] > 0
-    assert "allocations" in details["not_readable"]
     assert details["rss"]["end_mb"] > 0
 
 

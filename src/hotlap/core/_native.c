@@ -1,6 +1,7 @@
 /* hotlap's native core: the module itself. Each noun has its header in native/; they build on one another in the
-   order base, clock, histogram, ring, site, sample, call, flow, async_generator, probe, block. _python.py is the twin
-   of all of it. */
+   order base, clock, histogram, ring, site, sample, call, flow, async_generator, probe, block; allocations stands by
+   itself. _python.py is the twin of all of it. */
+#include "native/allocations.h"
 #include "native/async_generator.h"
 #include "native/block.h"
 #include "native/probe.h"
@@ -390,6 +391,8 @@ static PyMethodDef native_methods[] = {
     {"bucket_index", native_bucket_index, METH_O, NULL},
     {"sampling_cost", native_sampling_cost, METH_NOARGS, NULL},
     {"on_gc", native_on_gc, METH_VARARGS, NULL},
+    {"allocations_begin", native_allocations_begin, METH_NOARGS, NULL},
+    {"allocations_end", native_allocations_end, METH_NOARGS, NULL},
     {"after_fork", native_after_fork, METH_NOARGS, NULL},
     {NULL},
 };

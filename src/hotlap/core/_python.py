@@ -88,6 +88,8 @@ __all__ = [
     "_rebuild",
     "advance",
     "after_fork",
+    "allocations_begin",
+    "allocations_end",
     "bucket_index",
     "calibrate",
     "clock",
@@ -307,6 +309,16 @@ def on_gc(phase: str, info: Mapping[str, int]) -> None:
 def now_ns() -> int:
     """Nanoseconds on the monotonic clock's scale."""
     return state.tick()
+
+
+def allocations_begin() -> bool:
+    """Count from here on how often this thread asks Python for memory. False: that cannot be seen from Python."""
+    return False
+
+
+def allocations_end() -> int:
+    """Count no more, and say how often it did."""
+    return 0
 
 
 def calibrate() -> int:

@@ -41,13 +41,15 @@ class Kind:
     """
 
     type = BenchmarkType.FUNCTION
+    timed_share = 1.0  # of the time budget that the timed iterations may take, when they are not through before
 
     def __init__(self, subject: Subject, config: BenchmarkConfig, level: DebugLevel) -> None:
         self.subject, self.config, self.level = subject, config, level
 
     def run(self, reporter: Reporter) -> Outcome:
         """The timed iterations. A kind with users of its own makes them otherwise."""
-        return Run(self.subject, self.config, self.level, reporter, self.observers()).execute()
+        run = Run(self.subject, self.config, self.level, reporter, self.observers(), share=self.timed_share)
+        return run.execute()
 
     def observers(self) -> tuple[Observer, ...]:
         """What looks at each timed iteration; at DebugLevel.BASIC nothing but what the kind is all about."""

@@ -82,6 +82,16 @@ class Guard:
         """Seconds of the time budget that are left, not below 0."""
         return max(0.0, self._deadline - time.monotonic())
 
+    def spent(self, share: float) -> bool:
+        """Whether this share of the time budget is spent. If so, the run may be ended by end_early()."""
+        return time.monotonic() - self.started >= share * self._config.timeout
+
+    def end_early(self, share: float) -> None:
+        """End the run when a share of its time budget is spent, for what comes after it."""
+        used, allowed = time.monotonic() - self.started, share * self._config.timeout
+        part = f"{allowed:g} s of the time budget of {self._config.timeout:g} s are spent"
+        self.end(Mark("timeout", used, allowed, f"{part}, and the rest is for what is looked at afterwards", True))
+
     def over(self) -> bool:
         """Whether the run has passed a limit, and is to end."""
         if self.ended is None and time.monotonic() >= self._deadline:

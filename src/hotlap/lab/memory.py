@@ -213,6 +213,7 @@ class Memory(Kind):
     """Peak and kept bytes of a call, resident memory, collections, and whether the subject leaks."""
 
     type = BenchmarkType.MEMORY
+    timed_share = 0.5  # memory is what it is all about, and is seen afterwards
 
     def __init__(self, subject: Subject, config: BenchmarkConfig, level: DebugLevel) -> None:
         super().__init__(subject, config, level)

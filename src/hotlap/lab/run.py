@@ -115,7 +115,10 @@ class Run:
         level: DebugLevel,
         reporter: Reporter,
         observers: tuple[Observer, ...] = (),
+        *,
+        share: float = 1.0,
     ) -> None:
+        self._share = share  # of the time budget, after which no iteration begins
         self._subject = subject
         self._config = config
         self._reporter = reporter
@@ -232,6 +235,10 @@ class Run:
         config, asynchronous = self._config, self._subject.asynchronous
         for _ in range(count):
             if self.over:
+                return
+            if self._share < 1.0 and self._guard.spent(self._share) and (self._rows or not measured):
+                if measured:
+                    self._guard.end_early(self._share)
                 return
             row = None
             try:

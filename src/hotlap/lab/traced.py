@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import core
 from ..stats.leak import FILLING, LEAK, LEAST_BLOCKS, Growth, growth
 from .calls import Calls, Unprepared
 from .heap import PAGE_BYTES, read_levels
@@ -43,6 +44,7 @@ _MOST_SINGLE = 1000
 _BLOCKS = 30
 _MOST_IN_BLOCK = 1000
 _EMPTY = 5
+_COUNT_S = 0.3
 _FRAMES = 12
 _TELL_S = 0.5  # how often progress is told: it may keep memory, and that is not the subject's doing
 _QUIET_S = 1e-3
@@ -52,6 +54,7 @@ _OF_CALLS = 0.01  # entries per call that a cache must get to be spoken of
 _COLUMNS = ("peak_bytes", "result_bytes", "result_blocks", "cyclic_bytes", "kept_bytes")
 _PEAK, _CYCLIC = _COLUMNS.index("peak_bytes"), _COLUMNS.index("cyclic_bytes")
 
+_NOT_COUNTED = "only the native core counts them, in CPython with its global lock, and when there is time"
 _STAYS = {"traced": 100.0, "python_blocks": 3.0, "native_bytes": 512.0, "rss_bytes": PAGE_BYTES}  # more than our own
 # Of each level that is read without tracing: the least that can be kept at once, and what is worth a word.
 _QUANTA = {"python_blocks": (1.0, 64.0), "native_bytes": (32.0, 16_384.0), "rss_bytes": (PAGE_BYTES, 1e6)}
@@ -81,6 +84,7 @@ class TracedCalls:
         self._untraced: dict[str, Growth] = {}
         self._blocks_s: dict[str, float] = {}  # time of a call in them
         self._not_readable: dict[str, str] = {}
+        self._asked_for = np.zeros(0)
         self.shared = Tracing.users()
 
     # -- looking ----------------------------------------------------------------------------------------------
@@ -119,6 +123,7 @@ class TracedCalls:
         if self._traced is not None and self._traced.kind in (LEAK, FILLING):
             await self._stacks()
         await self._untraced_blocks()
+        await self._count()
 
     @property
     def _left_s(self) -> float:
@@ -246,6 +251,41 @@ class TracedCalls:
                 told, when = block, time.monotonic()
                 levels.skip()
 
+    async def _count(self) -> None:
+        """How often a call asks for memory, less what a call of nothing does."""
+        calls = int(min(self._planned, 0.5 * self._left_s / self._untraced_s)) if self._left_s else 0
+        ends = time.monotonic() + _COUNT_S
+        self._reporter.phase("counting allocations", calls)
+        nothing = empty_loop(self._subject.asynchronous)
+        own = min([await self._asked(nothing) for _ in range(_EMPTY)])
+        if own < 0:
+            return
+        asked: list[int] = []
+        try:
+            for number in range(calls):
+                if number and time.monotonic() >= ends:
+                    break
+                failed = self._calls.failed
+                loop = await self._calls.set_up()
+                count = await self._asked(loop)
+                await self._calls.tear_down()
+                if self._calls.failed == failed:
+                    asked.append(max(count - own, 0))
+                self._reporter.advance()
+        finally:
+            self._asked_for = np.array(asked, np.float64)
+
+    async def _asked(self, loop: Loop) -> int:
+        """By one call; below 0 when it cannot be counted."""
+        calls = repeat(None, 1)
+        if not core.allocations_begin():
+            return -1
+        try:
+            await self._calls.run(loop, calls)
+        finally:
+            count = core.allocations_end()
+        return count
+
     def _judge(self, levels: Floats, calls: int, quantum: float = 32, least: float = 8192) -> Growth:
         seed, confidence = self._config.seed, self._config.confidence
         judged = growth(levels, calls, quantum=quantum, least=least, confidence=confidence, seed=seed)
@@ -285,7 +325,8 @@ class TracedCalls:
             "failed_calls": self._calls.failed,
             "leak": None if retention is None else retention.details(),
             "tracing_slowdown": traced_s / plain_s if traced_s and plain_s else None,
-            "not_readable": {**self._not_readable, "allocations": "CPython counts what is held, not what is allocated"},
+            "allocations": _described(self._asked_for),
+            "not_readable": {**self._not_readable, **({} if len(self._asked_for) else {"allocations": _NOT_COUNTED})},
         }
 
     def advice(self) -> list[str]:
