@@ -57,6 +57,20 @@ def test_a_benchmark_shows_its_numbers(here: Path) -> None:
     assert done.stderr == ""
 
 
+def test_profiling_shows_the_hottest_lines(here: Path) -> None:
+    """`--level profiling` says where the time goes, with the lines of the subject's file."""
+    (here / "profiled.py").write_text(
+        "def work():\n    total = 0\n    for number in range(20000):\n        total += number\n    return total\n"
+    )
+    done = hotlap(here, "bench", "profiled:work", "--iterations", "5", "--level", "profiling", "--json", "r.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hottest lines" in done.stdout
+    assert "profiled.py" in done.stdout
+    lines = json.loads((here / "r.json").read_text())["details"]["profile"]["lines"]
+    assert {line["line"] for line in lines[:2]} <= {3, 4}
+    assert hotlap(here, "bench", "profiled:work", "--level", "deep").returncode == 2
+
+
 def test_a_file_and_a_method_may_be_named(here: Path) -> None:
     (here / "sub").mkdir()
     (here / "sub" / "other.py").write_text(SOURCE)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hotlap import BenchmarkConfig, BenchmarkReport, HotlapError, PerformanceBenchmarker
+from hotlap import BenchmarkConfig, BenchmarkReport, DebugLevel, HotlapError, PerformanceBenchmarker
 from hotlap.lab.baseline import judged
 from lab_subjects import die, fail, more_work, note_process, sleep_long, work, work_async
 
@@ -81,6 +81,12 @@ class TestApart:
         found = report.summary["process_means"]
         assert found["processes"] == len(found["means_s"]) == 2
         assert found["mean_s"] == pytest.approx(sum(found["means_s"]) / 2)
+
+    def test_profiling_is_in_the_report_of_processes_too(self) -> None:
+        """The hottest line is the subject's, whichever process was profiled."""
+        report = PerformanceBenchmarker(DebugLevel.PROFILING).benchmark_function(more_work, config=APART)
+        assert len(report.metrics) == 10
+        assert "lab_subjects.py" in report.details["profile"]["lines"][0]["file"]
 
     def test_comparisons_are_of_processes(self) -> None:
         reports = PerformanceBenchmarker().compare_functions([(more_work, "more"), (work, "less")], config=APART)
