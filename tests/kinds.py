@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from hotlap.lab.config import BenchmarkConfig, DebugLevel
-from hotlap.lab.kind import Examination, Kind
-from hotlap.lab.limits import Guard
+from hotlap.lab.examination import Examination
+from hotlap.lab.kinds.kind import Kind
 from hotlap.lab.progress import Reporter
-from hotlap.lab.run import Outcome
-from hotlap.lab.subject import Subject
+from hotlap.lab.runs.limits import Guard
+from hotlap.lab.runs.run import Outcome
+from hotlap.lab.runs.subject import Subject
 
 
 def examined(

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hotlap.lab.concurrent import Concurrent
 from hotlap.lab.config import BenchmarkConfig, DebugLevel
-from hotlap.lab.load import LoadOutcome
+from hotlap.lab.kinds.concurrent import Concurrent
+from hotlap.lab.kinds.stress import Stress
+from hotlap.lab.load.level import LoadOutcome
 from hotlap.lab.progress import Reporter
-from hotlap.lab.stress import Stress
-from hotlap.lab.subject import Subject
+from hotlap.lab.runs.subject import Subject
 
 
 def concurrent(

@@ -25,12 +25,12 @@ import pytest
 
 from hotlap import core
 from hotlap.errors import HotlapError, OptionError, OptionTypeError
-from hotlap.lab import concurrent as module
-from hotlap.lab.concurrent import arrivals, generator_limits, interpreter_lock
 from hotlap.lab.config import DebugLevel
-from hotlap.lab.crew import matched
-from hotlap.lab.interrupts import hangs
-from hotlap.lab.users import DONE, FAILED, RUNNING, STOPPED
+from hotlap.lab.kinds import concurrent as module
+from hotlap.lab.kinds.concurrent import arrivals, generator_limits, interpreter_lock
+from hotlap.lab.load.crew import matched
+from hotlap.lab.load.users import DONE, FAILED, RUNNING, STOPPED
+from hotlap.lab.runs.interrupts import hangs
 from load import Gauge, concurrent, die, fail, keep, leave_mark, refuse, said, sleep_long
 
 # A call on a thread is ended by an exception that is sent there, which hangs programs that are traced in 3.11.

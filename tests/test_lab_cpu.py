@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 
-from hotlap.lab import procfs
 from hotlap.lab.config import BenchmarkConfig, DebugLevel
-from hotlap.lab.cpu import CPU, CPUTracker
 from hotlap.lab.environment import cpus
-from hotlap.lab.limits import Guard
-from hotlap.lab.perf import HARDWARE, Counters
-from hotlap.lab.tally import Tally
+from hotlap.lab.kinds.cpu import CPU
+from hotlap.lab.looks import procfs
+from hotlap.lab.looks.cpu import CPUTracker
+from hotlap.lab.looks.perf import HARDWARE, Counters
+from hotlap.lab.looks.tally import Tally
+from hotlap.lab.runs.limits import Guard
 from kinds import examined
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells this, others do not")
@@ -356,7 +357,7 @@ def test_migrations_are_known_without_privileges() -> None:
     """Where the kernel's counter is not for everybody, /proc tells of the threads that live."""
     script = """
 import json, os
-from hotlap.lab.cpu import CPUTracker
+from hotlap.lab.looks.cpu import CPUTracker
 with CPUTracker():  # imports what it needs while that may be read
     pass
 os.setuid(65534)

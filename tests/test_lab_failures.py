@@ -14,8 +14,8 @@ from hotlap.lab.config import BenchmarkConfig, DebugLevel
 from hotlap.lab.failures import FailureLog
 from hotlap.lab.progress import Reporter
 from hotlap.lab.report import Failure
-from hotlap.lab.run import Outcome, Run
-from hotlap.lab.subject import Subject
+from hotlap.lab.runs.run import Outcome, Run
+from hotlap.lab.runs.subject import Subject
 
 
 def run(func: Callable[..., Any], **options: Any) -> Outcome:

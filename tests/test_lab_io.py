@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from hotlap.lab import io as lab_io
 from hotlap.lab.config import BenchmarkConfig, DebugLevel
-from hotlap.lab.intervals import Intervals
-from hotlap.lab.io import IO, IOTracker
-from hotlap.lab.limits import Guard
-from hotlap.lab.standins import Call, Replacement, StandIns
+from hotlap.lab.kinds import io as lab_io
+from hotlap.lab.kinds.io import IO, IOTracker
+from hotlap.lab.looks.intervals import Intervals
+from hotlap.lab.looks.standins import Call, Replacement, StandIns
+from hotlap.lab.runs.limits import Guard
 from kinds import examined
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells this, others do not")

@@ -26,10 +26,11 @@ from hypothesis import strategies as st
 
 from hotlap import BenchmarkConfig, DebugLevel, PerformanceBenchmarker, core
 from hotlap.errors import HotlapError
-from hotlap.lab import heap, traced
-from hotlap.lab.memory import Memory, MemoryTracker
-from hotlap.lab.procfs import Unreadable
-from hotlap.lab.retention import Retention, amount
+from hotlap.lab.kinds.memory import Memory
+from hotlap.lab.looks import heap, traced
+from hotlap.lab.looks.memory import MemoryTracker
+from hotlap.lab.looks.procfs import Unreadable
+from hotlap.lab.looks.retention import Retention, amount
 from hotlap.stats.leak import LEAK, NONE, NOT_JUDGED, PLATEAU, Growth
 from kinds import examined
 
@@ -468,9 +469,9 @@ def test_what_a_progress_function_keeps_is_not_the_subjects() -> None:
 
 def examined_with_progress(func: Any, progress: Any) -> Any:
     from hotlap.lab.config import BenchmarkConfig, DebugLevel
-    from hotlap.lab.limits import Guard
     from hotlap.lab.progress import Reporter
-    from hotlap.lab.subject import Subject
+    from hotlap.lab.runs.limits import Guard
+    from hotlap.lab.runs.subject import Subject
 
     config = BenchmarkConfig(iterations=5, progress=progress)
     kind, reporter = Memory(Subject(func), config, DebugLevel.DETAILED), Reporter("test", config)
@@ -516,7 +517,7 @@ def test_a_system_that_does_not_tell_is_said(monkeypatch: pytest.MonkeyPatch) ->
         raise Unreadable("it is closed to us")
 
     monkeypatch.setattr(heap, "LEVELS", dict.fromkeys(heap.LEVELS, closed))
-    monkeypatch.setattr("hotlap.lab.memory.rss_bytes", closed)
+    monkeypatch.setattr("hotlap.lab.kinds.memory.rss_bytes", closed)
     details = look(lambda: bytes(1000))
     assert {name: details["not_readable"][name] for name in heap.LEVELS} == dict.fromkeys(
         heap.LEVELS, "it is closed to us"

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from hotlap.lab.network import Network, NetworkTracker
-from hotlap.lab.sockets import machine_counts, tcp_info
-from hotlap.lab.socketwatch import watched
+from hotlap.lab.kinds.network import Network, NetworkTracker
+from hotlap.lab.looks.sockets import machine_counts, tcp_info
+from hotlap.lab.looks.socketwatch import watched
 from kinds import examined
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells this, others do not")

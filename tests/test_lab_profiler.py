@@ -19,10 +19,10 @@ import pytest
 import hotlap.lab
 from hotlap.errors import MissingExtraError, OptionError, OptionTypeError
 from hotlap.lab.config import BenchmarkConfig
-from hotlap.lab.limits import Guard
-from hotlap.lab.lines import LineClock
+from hotlap.lab.looks.lines import LineClock
 from hotlap.lab.profiler import PerformanceProfiler, Profile
-from hotlap.lab.subject import Subject
+from hotlap.lab.runs.limits import Guard
+from hotlap.lab.runs.subject import Subject
 
 LAB = str(Path(hotlap.lab.__file__).parent)
 

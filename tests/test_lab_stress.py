@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from hotlap.errors import OptionError
-from hotlap.lab import stress as module
 from hotlap.lab.config import BenchmarkConfig
-from hotlap.lab.stress import ramp, stressed
+from hotlap.lab.kinds import stress as module
+from hotlap.lab.kinds.stress import ramp, stressed
 from hotlap.stats.capacity import Scaling, capacity
 from load import fail, said, stress
 

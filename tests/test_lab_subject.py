@@ -11,7 +11,7 @@ import pytest
 
 import hotlap
 from hotlap import core
-from hotlap.lab.subject import Subject, empty_loop
+from hotlap.lab.runs.subject import Subject, empty_loop
 
 
 def seen(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -1,11 +1,14 @@
 """The lab: functions that are benchmarked on purpose, by the recorder's own probe, statistics, score and rules.
 
 benchmarker     PerformanceBenchmarker, the front door
-config, report  what is asked for, and what comes out; export, baseline: kept and compared
-subject, recording, timer, limits, run    one benchmark: loop of calls, probe and ring, precision, budget, phases
-kind and the kinds    function, memory, cpu, io, network, concurrent, stress, comparison
-summary, failures, environment, debugger    what is made of a run
-isolation, progress   fresh processes, and a bar for who waits
+config, report  what is asked for, and what comes out; export, baseline: kept, and compared
+benchmark       one benchmark from the call to its report: summary, examination, failures, environment
+comparison      several functions beside each other; isolation: in fresh processes
+kinds/          what each kind measures: function, memory, cpu, io, network, concurrent, stress
+load/           many users at once: threads, processes, tasks
+looks/          what is read of memory, the CPU, files, sockets and lines while calls are made; the trackers
+runs/           how a subject is called and timed by the recorder's own probe, within its limits
+profiler        where time and memory go; debugger, progress: for who watches and who waits
 """
 
 from __future__ import annotations

@@ -13,14 +13,15 @@ from ..rules import Rules, registered
 from ..score import Scorer
 from .config import BenchmarkConfig, DebugLevel
 from .environment import advice, cpus, environment
+from .examination import Examination
 from .isolation import joined, run_apart
-from .kind import Examination, Kind
-from .limits import Guard
-from .load import LoadOutcome
+from .kinds.kind import Kind
+from .load.level import LoadOutcome
 from .profiler import PerformanceProfiler
 from .progress import Reporter
 from .report import BenchmarkReport, Mark, RunVerdict
-from .run import Outcome
+from .runs.limits import Guard
+from .runs.run import Outcome
 from .summary import memory_mb, metrics_of, process_means, stats_of, summarise
 
 if TYPE_CHECKING:

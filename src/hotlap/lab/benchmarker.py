@@ -18,19 +18,21 @@ from ..stats.relation import exponent
 from . import export
 from .benchmark import benchmark, report_of
 from .comparison import Competitor, compared, details, measure
-from .concurrent import Concurrent
 from .config import BenchmarkConfig, DebugLevel
-from .cpu import CPU, CPUTracker
 from .debugger import AdvancedDebugger
-from .function import Function
-from .io import IO
-from .kind import Kind
-from .memory import Memory, MemoryTracker
-from .network import Network
+from .kinds.concurrent import Concurrent
+from .kinds.cpu import CPU
+from .kinds.function import Function
+from .kinds.io import IO
+from .kinds.kind import Kind
+from .kinds.memory import Memory
+from .kinds.network import Network
+from .kinds.stress import Stress, stressed
+from .looks.cpu import CPUTracker
+from .looks.memory import MemoryTracker
 from .profiler import PerformanceProfiler
 from .report import BenchmarkMetrics, BenchmarkReport
-from .stress import Stress, stressed
-from .subject import Subject
+from .runs.subject import Subject
 
 __all__ = ["Grid", "PerformanceBenchmarker"]
 

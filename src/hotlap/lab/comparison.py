@@ -21,14 +21,14 @@ from ..options import BenchmarkType
 from ..stats.comparison import Comparison, Ranking, rank
 from .config import BenchmarkConfig, DebugLevel
 from .environment import Noise
-from .function import Function
-from .interrupts import Stopped
+from .examination import Examination
 from .isolation import joined, run_apart
-from .kind import Examination
-from .limits import Guard
+from .kinds.function import Function
 from .progress import Reporter
-from .recording import Recording
-from .run import Outcome, Run, collector, drive
+from .runs.interrupts import Stopped
+from .runs.limits import Guard
+from .runs.recording import Recording
+from .runs.run import Outcome, Run, collector, drive
 
 __all__ = ["Competitor", "compared", "details", "measure"]
 

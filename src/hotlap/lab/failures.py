@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .report import Failure
-from .subject import LOOP_FILE
+from .runs.subject import LOOP_FILE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

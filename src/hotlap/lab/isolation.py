@@ -18,12 +18,14 @@ import numpy as np
 
 from ..errors import HotlapError, OptionTypeError
 from .config import BenchmarkConfig, DebugLevel
+from .examination import Examination
 from .failures import FailureLog
-from .kind import Examination, Kind
-from .limits import Guard
+from .kinds.kind import Kind
 from .progress import Reporter
-from .run import Outcome, Series
-from .subject import Subject
+from .runs.limits import Guard
+from .runs.run import Outcome
+from .runs.series import Series
+from .runs.subject import Subject
 
 __all__ = ["joined", "run_apart"]
 

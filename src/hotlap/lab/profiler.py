@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import HotlapError, MissingExtraError, OptionError
 from ..readers import number
 from ..rules.words import duration, share
-from .calls import Calls, Unprepared
 from .config import BenchmarkConfig
-from .interrupts import Stopped
-from .limits import Guard
-from .lines import Function, LineClock
-from .peak import PeakWatch
-from .retention import amount
-from .run import drive
-from .subject import Subject
-from .tracing import LOOP, AllocationSite, Tracing, grown
+from .looks.lines import Function, LineClock
+from .looks.peak import PeakWatch
+from .looks.retention import amount
+from .looks.tracing import LOOP, AllocationSite, Tracing, grown
+from .runs.calls import Calls, Unprepared
+from .runs.interrupts import Stopped
+from .runs.limits import Guard
+from .runs.run import drive
+from .runs.subject import Subject
 
 if TYPE_CHECKING:
     from pyinstrument.session import Session

@@ -14,7 +14,7 @@ from ..stats.outliers import outliers
 from ..stats.sample import describe, quantiles
 from ..stats.steady import steady_state
 from .environment import cpus
-from .load import LoadOutcome
+from .load.level import LoadOutcome
 from .report import BenchmarkMetrics
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from ..options import BenchmarkType
     from .config import BenchmarkConfig
-    from .run import Outcome, Series
-    from .subject import Subject
+    from .runs.run import Outcome
+    from .runs.series import Series
+    from .runs.subject import Subject
 
     Floats = NDArray[np.float64]
 

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .. import core
-from .config import BenchmarkConfig
-from .failures import FailureLog
-from .recording import Recording
-from .subject import Subject, cleared, empty_loop, prepared
+from ... import core
+from ..config import BenchmarkConfig
+from ..failures import FailureLog
+from ..runs.recording import Recording
+from ..runs.subject import Subject, cleared, empty_loop, prepared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .recording import Records
+    from ..runs.recording import Records
 
     Integers = NDArray[np.int64]
 

@@ -14,7 +14,7 @@ from .run import being_cancelled
 from .subject import cleared, prepared
 
 if TYPE_CHECKING:
-    from .config import BenchmarkConfig
+    from ..config import BenchmarkConfig
     from .limits import Guard
     from .subject import Loop, Subject
 

@@ -6,7 +6,7 @@ import sys
 from types import FrameType, TracebackType
 from typing import Any
 
-from ..errors import HotlapError
+from ...errors import HotlapError
 from .tracing import Held, Tracing, held
 
 __all__ = ["PeakWatch"]

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..options import BenchmarkType
-from ..rules.words import duration, number, share
-from ..stats.sample import quantiles
-from .cpu import CPUTracker
-from .intervals import Intervals
-from .kind import Examination, Kind
-from .look import Look
-from .sockets import machine_counts
-from .tally import Tally, amounts
-from .traffic import NetworkTracker
+from ...options import BenchmarkType
+from ...rules.words import duration, number, share
+from ...stats.sample import quantiles
+from ..examination import Examination
+from ..looks.cpu import CPUTracker
+from ..looks.intervals import Intervals
+from ..looks.look import Look
+from ..looks.sockets import machine_counts
+from ..looks.tally import Tally, amounts
+from ..looks.traffic import NetworkTracker
+from .kind import Kind
 
 if TYPE_CHECKING:
-    from .limits import Guard
-    from .progress import Reporter
-    from .run import Observer, Outcome
+    from ..progress import Reporter
+    from ..runs.limits import Guard
+    from ..runs.run import Observer, Outcome
 
 __all__ = ["Network", "NetworkTracker"]
 

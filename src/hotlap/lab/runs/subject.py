@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from .. import core
-from ..callables import inner_probe, location
-from ..errors import OptionError, OptionTypeError
+from ... import core
+from ...callables import inner_probe, location
+from ...errors import OptionError, OptionTypeError
 
 __all__ = ["LOOP_FILE", "Arguments", "Loop", "Subject", "cleared", "empty_loop", "prepared"]
 

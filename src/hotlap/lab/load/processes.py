@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from .. import core
-from ..errors import HotlapError, OptionTypeError
+from ... import core
+from ...errors import HotlapError, OptionTypeError
+from ..failures import FailureLog
+from ..report import Mark
+from ..runs.interrupts import Stopped
+from ..runs.limits import Guard
+from ..runs.recording import Recording
+from ..runs.run import collector, drive
+from ..runs.subject import Subject
 from .crew import LOOK_S, Crew, Part, Piece, matched, put_together
-from .failures import FailureLog
-from .interrupts import Stopped
-from .limits import Guard
-from .recording import Recording
-from .report import Mark
-from .run import collector, drive
-from .subject import Subject
 from .users import CAPACITY, Kit, Shared, User, Work
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .progress import Reporter
+    from ..progress import Reporter
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]

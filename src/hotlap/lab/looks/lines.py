@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from ..errors import HotlapError
+from ...errors import HotlapError
 
 __all__ = ["Function", "LineClock"]
 

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..options import BenchmarkType
-from .config import BenchmarkConfig, DebugLevel
-from .run import Observer, Outcome, Run
-from .subject import Subject
+from ...options import BenchmarkType
+from ..config import BenchmarkConfig, DebugLevel
+from ..examination import Examination
+from ..runs.run import Observer, Outcome, Run
+from ..runs.subject import Subject
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from ..progress import Reporter
+    from ..runs.limits import Guard
 
-    from .limits import Guard
-    from .progress import Reporter
-
-    Floats = NDArray[np.float64]
-
-__all__ = ["Examination", "Kind"]
-
-
-@dataclass(slots=True)
-class Examination:
-    """What a kind has found."""
-
-    details: dict[str, Any] = field(default_factory=dict)  # for BenchmarkReport.details; plain numbers and texts
-    memory_mb: Floats | None = None  # of each iteration: shape (iterations,), or (1,) for one for all
-    advice: list[str] = field(default_factory=list)  # recommendations: sentences with evidence
-    notes: list[str] = field(default_factory=list)  # what a reader must know of the numbers
+__all__ = ["Kind"]
 
 
 class Kind:

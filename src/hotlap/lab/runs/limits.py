@@ -15,13 +15,13 @@ import time
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-from .heap import rss_bytes
+from ..looks.heap import rss_bytes
+from ..looks.procfs import Unreadable
+from ..report import Mark
 from .interrupts import Stopped
-from .procfs import Unreadable
-from .report import Mark
 
 if TYPE_CHECKING:
-    from .config import BenchmarkConfig
+    from ..config import BenchmarkConfig
 
 __all__ = ["Guard"]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import core
-from ..errors import HotlapError
+from ... import core
+from ...errors import HotlapError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

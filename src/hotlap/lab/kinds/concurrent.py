@@ -14,24 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..options import BenchmarkType
-from ..rules.words import duration, number, share
-from ..stats.sample import quantiles
-from .crew import Part
-from .environment import cpus
-from .kind import Examination, Kind
-from .load import Level, LoadOutcome, not_counted
-from .run import Outcome
-from .session import Session
-from .users import free_threads
+from ...options import BenchmarkType
+from ...rules.words import duration, number, share
+from ...stats.sample import quantiles
+from ..environment import cpus
+from ..examination import Examination
+from ..load.crew import Part
+from ..load.level import Level, LoadOutcome, not_counted
+from ..load.session import Session
+from ..load.users import free_threads
+from ..runs.run import Outcome
+from .kind import Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .config import BenchmarkConfig, DebugLevel
-    from .limits import Guard
-    from .progress import Reporter
-    from .subject import Subject
+    from ..config import BenchmarkConfig, DebugLevel
+    from ..progress import Reporter
+    from ..runs.limits import Guard
+    from ..runs.subject import Subject
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]

@@ -12,8 +12,8 @@ from types import TracebackType
 
 __all__ = ["AllocationSite", "Held", "Tracing", "grown", "held"]
 
-LOOP = "<hotlap lab>"  # the loop around a subject, see subject.py
-_LAB = str(Path(__file__).parent)
+LOOP = "<hotlap lab>"  # the loop around a subject, see runs/subject.py
+_LAB = str(Path(__file__).parent.parent)
 _OURS = (_LAB, tracemalloc.__file__, linecache.__file__)
 _STACK = 8
 _SHARE = 0.01  # of all that has grown: less is not worth a line

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..rules.words import megabytes, number, share
-from ..stats.leak import FILLING, LEAK, NONE, NOT_JUDGED, PLATEAU, Growth
+from ...rules.words import megabytes, number, share
+from ...stats.leak import FILLING, LEAK, NONE, NOT_JUDGED, PLATEAU, Growth
 from .tracing import AllocationSite
 
 __all__ = ["Cache", "Retention", "amount"]

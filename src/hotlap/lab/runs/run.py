@@ -20,26 +20,26 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from .. import core
-from ..errors import OptionError
-from .config import BenchmarkConfig, DebugLevel
-from .environment import Noise
-from .failures import FailureLog
+from ...errors import OptionError
+from ..config import BenchmarkConfig, DebugLevel
+from ..environment import Noise
+from ..failures import FailureLog
+from ..report import Mark
 from .interrupts import Stopped
 from .limits import Guard
 from .recording import Recording
-from .report import Mark
+from .series import Series
 from .subject import Arguments, Subject, cleared, prepared
 from .timer import Timer, calibrate, measure_timer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .progress import Reporter
+    from ..progress import Reporter
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Observer", "Outcome", "Run", "Series", "being_cancelled", "collector", "drive"]
+__all__ = ["Observer", "Outcome", "Run", "being_cancelled", "collector", "drive"]
 
 T = TypeVar("T")
 
@@ -50,33 +50,6 @@ class Observer(Protocol):
     def before(self) -> None: ...
 
     def after(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """The iterations of one run, as columns of shape (n,). Times are of one call, in seconds."""
-
-    loops: int  # calls in an iteration
-    started: Floats  # unix s
-    raw_s: Floats  # the iteration as it was timed
-    time_s: Floats  # of one call, overhead subtracted; NaN where one of several calls failed
-    calls: NDArray[np.int64]  # that were made
-    failed: NDArray[np.int64]  # of them
-    thread_cpu_s: Floats  # of one call, on its own thread; NaN without evidence, as are the following
-    cpu_s: Floats  # of one call, in the whole process
-    gc_s: Floats
-    voluntary: Floats  # context switches
-    involuntary: Floats
-    minor_faults: Floats
-    major_faults: Floats
-    run_s: Floats  # without suspensions
-    suspensions: Floats
-
-    @property
-    def good(self) -> Floats:
-        """Times of the iterations without a failure."""
-        times: Floats = self.time_s[(self.failed == 0) & (self.calls > 0)]
-        return times
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,39 +276,13 @@ class Run:
     def _series(self) -> Series:
         rows = self._rows
         count = len(rows)
-        records = self._recording.records()[:count]
         calls = np.array([row.calls for row in rows], np.int64).reshape(count)
         failed = np.array([row.failed for row in rows], np.int64).reshape(count)
-        raw = records["wall_ns"] / 1e9
-        divisor = np.maximum(calls, 1)
-        times = self._timer.per_call_s(raw, divisor)
-        times[(failed > 0) & (calls > 1)] = np.nan
-        known = (records["flags"] & core.FLAG_EVIDENCE) != 0
-
-        def evidence(name: str, scale: float = 1.0) -> Floats:
-            column: Floats = np.where(known, records[name] * scale / divisor, np.nan)
-            return column
-
-        process_cpu = np.array([row.cpu_ns for row in rows], np.float64) / 1e9 - self._timer.cpu_s
-        epoch = time.time() - core.now_ns() / 1e9
-        return Series(
-            loops=self._loops,
-            started=epoch + records["start_ns"] / 1e9,
-            raw_s=raw,
-            time_s=times,
-            calls=calls,
-            failed=failed,
-            thread_cpu_s=evidence("cpu_ns", 1e-9),
-            # What the process took beyond the calling thread: other threads, which the record does not see.
-            cpu_s=np.where(known, np.maximum(process_cpu, records["cpu_ns"] / 1e9) / divisor, np.nan),
-            gc_s=evidence("gc_ns", 1e-9),
-            voluntary=evidence("voluntary"),
-            involuntary=evidence("involuntary"),
-            minor_faults=evidence("minor_faults"),
-            major_faults=evidence("major_faults"),
-            run_s=records["run_ns"] / 1e9 / divisor,
-            suspensions=records["suspensions"] / divisor,
-        )
+        cpu_s = np.array([row.cpu_ns for row in rows], np.float64) / 1e9 - self._timer.cpu_s
+        records = self._recording.records()[:count]
+        # What the process took beyond the calling thread: other threads, which the record does not see.
+        cpu_s = np.maximum(cpu_s, records["cpu_ns"] / 1e9)
+        return Series.of(records, self._timer, calls, failed, cpu_s, loops=self._loops)
 
 
 def being_cancelled(task: asyncio.Task[Any] | None) -> bool:

@@ -13,22 +13,23 @@ from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError
-from ..options import BenchmarkType
-from ..rules.words import duration, number, share
-from ..stats.capacity import FITS, Capacity, capacity
+from ...errors import OptionError
+from ...options import BenchmarkType
+from ...rules.words import duration, number, share
+from ...stats.capacity import FITS, Capacity, capacity
+from ..environment import cpus
+from ..examination import Examination
+from ..load.crew import Part
+from ..load.level import Level, LoadOutcome, failed_calls, not_counted
+from ..load.session import Session
+from ..runs.run import Outcome
 from .concurrent import generator_limits, interpreter_lock
-from .crew import Part
-from .environment import cpus
-from .kind import Examination, Kind
-from .load import Level, LoadOutcome, failed_calls, not_counted
-from .run import Outcome
-from .session import Session
+from .kind import Kind
 
 if TYPE_CHECKING:
-    from .config import BenchmarkConfig
-    from .limits import Guard
-    from .progress import Reporter
+    from ..config import BenchmarkConfig
+    from ..progress import Reporter
+    from ..runs.limits import Guard
 
 __all__ = ["Stress", "ramp", "stressed"]
 

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import core
-from ..stats.leak import FILLING, LEAK, LEAST_BLOCKS, Growth, growth
-from .calls import Calls, Unprepared
+from ... import core
+from ...stats.leak import FILLING, LEAK, LEAST_BLOCKS, Growth, growth
+from ..runs.calls import Calls, Unprepared
+from ..runs.interrupts import Stopped
+from ..runs.run import drive
+from ..runs.subject import empty_loop
 from .heap import PAGE_BYTES, read_levels
-from .interrupts import Stopped
 from .retention import Cache, Retention, amount
-from .run import drive
-from .subject import empty_loop
 from .tracing import AllocationSite, Held, Tracing, grown, held
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .config import BenchmarkConfig
-    from .limits import Guard
-    from .progress import Reporter
-    from .run import Outcome
-    from .subject import Loop, Subject
+    from ..config import BenchmarkConfig
+    from ..progress import Reporter
+    from ..runs.limits import Guard
+    from ..runs.run import Outcome
+    from ..runs.subject import Loop, Subject
 
     Floats = NDArray[np.float64]
 
@@ -406,7 +406,7 @@ _LRU_CACHE = type(functools.lru_cache(len))
 def _caches() -> list[tuple[Any, int]]:
     """The functools caches of the process, and how many entries they have."""
     found = [each for each in gc.get_objects() if type(each) is _LRU_CACHE]
-    ours = __name__.rpartition(".")[0]
+    ours = __name__.rpartition(".looks.")[0]
     return [(cache, cache.cache_info().currsize) for cache in found if not str(cache.__module__).startswith(ours)]
 
 

@@ -1,4 +1,4 @@
-"""Load: a level of load (so many users, and what came of it), and the outcome of a run that has one or more of them.
+"""Level: a level of load (so many users, and what came of it), and the outcome of a run that has one or more of them.
 
 Every call is an iteration of its own, with a row in the Series. Where users compete for the machine, CPU time of the
 whole process cannot be told apart by calls: `cpu_s` of a call is what the process took in its level on average, over
@@ -7,7 +7,7 @@ the time of that call; `thread_cpu_s` is exact.
 
 from __future__ import annotations
 
-import time
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import core
-from ..stats.bootstrap import interval
-from ..stats.capacity import Throughput, chance_of_excess, fairness, throughput
-from ..stats.sample import quantiles
+from ...stats.bootstrap import interval
+from ...stats.capacity import Throughput, chance_of_excess, fairness, throughput
+from ...stats.sample import quantiles
+from ..examination import Examination
+from ..failures import FailureLog
+from ..report import Failure
+from ..runs.run import Outcome
+from ..runs.series import Series
 from .crew import Part
-from .failures import FailureLog
-from .kind import Examination
-from .report import Failure
-from .run import Outcome, Series
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .config import BenchmarkConfig
-    from .timer import Timer
+    from ..config import BenchmarkConfig
+    from ..runs.timer import Timer
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
@@ -192,34 +192,10 @@ def _latency(values: Floats, config: BenchmarkConfig) -> dict[str, Any]:
 
 
 def _series(part: Part, timer: Timer) -> Series:
-    records = part.records
-    count = len(records)
-    raw = records["wall_ns"] / 1e9
-    known = (records["flags"] & core.FLAG_EVIDENCE) != 0
-    cores = None if part.cpu_s is None or part.seconds <= 0.0 else part.cpu_s / part.seconds
-    epoch = time.time() - core.now_ns() / 1e9
-
-    def evidence(name: str, scale: float = 1.0) -> Floats:
-        column: Floats = np.where(known, records[name] * scale, np.nan)
-        return column
-
-    return Series(
-        loops=1,
-        started=epoch + records["start_ns"] / 1e9,
-        raw_s=raw,
-        time_s=timer.per_call_s(raw, np.ones(count)),
-        calls=np.ones(count, np.int64),
-        failed=part.failed.astype(np.int64),
-        thread_cpu_s=evidence("cpu_ns", 1e-9),
-        cpu_s=np.full(count, np.nan) if cores is None else np.where(known, raw * cores, np.nan),
-        gc_s=evidence("gc_ns", 1e-9),
-        voluntary=evidence("voluntary"),
-        involuntary=evidence("involuntary"),
-        minor_faults=evidence("minor_faults"),
-        major_faults=evidence("major_faults"),
-        run_s=records["run_ns"] / 1e9,
-        suspensions=records["suspensions"].astype(np.float64),
-    )
+    """CPU time of the process cannot be told apart by calls at once: each gets its part by how long it took."""
+    cores = math.nan if part.cpu_s is None or part.seconds <= 0.0 else part.cpu_s / part.seconds
+    records, ones = part.records, np.ones(len(part.records), np.int64)
+    return Series.of(records, timer, ones, part.failed.astype(np.int64), records["wall_ns"] / 1e9 * cores)
 
 
 def _in_flight(start_s: Floats, end_s: Floats) -> Integers:

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..options import BenchmarkType
-from ..rules.words import duration, megabytes, number, share
-from .cpu import CPUTracker
-from .intervals import Intervals
-from .kind import Examination, Kind
-from .look import Look
-from .procfs import io_counts
-from .standins import Call, Replacement, StandIns
-from .tally import Tally, amounts
-from .tracker import Tracker
+from ...options import BenchmarkType
+from ...rules.words import duration, megabytes, number, share
+from ..examination import Examination
+from ..looks.cpu import CPUTracker
+from ..looks.intervals import Intervals
+from ..looks.look import Look
+from ..looks.procfs import io_counts
+from ..looks.standins import Call, Replacement, StandIns
+from ..looks.tally import Tally, amounts
+from ..looks.tracker import Tracker
+from .kind import Kind
 
 if TYPE_CHECKING:
-    from .limits import Guard
-    from .progress import Reporter
-    from .run import Observer, Outcome
+    from ..progress import Reporter
+    from ..runs.limits import Guard
+    from ..runs.run import Observer, Outcome
 
 __all__ = ["IO", "IOTracker"]
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..options import BenchmarkType
-from .kind import Examination, Kind
-from .recording import Recording
-from .run import Outcome, drive
-from .subject import Subject
+from ...options import BenchmarkType
+from ..examination import Examination
+from ..runs.recording import Recording
+from ..runs.run import Outcome, drive
+from ..runs.subject import Subject
+from .kind import Kind
 
 if TYPE_CHECKING:
-    from .limits import Guard
-    from .progress import Reporter
+    from ..progress import Reporter
+    from ..runs.limits import Guard
 
 __all__ = ["Function", "suspicions"]
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .calls import Calls
-from .interrupts import Stopped
-from .run import Observer, drive
+from ..runs.calls import Calls
+from ..runs.interrupts import Stopped
+from ..runs.run import Observer, drive
 
 if TYPE_CHECKING:
-    from .kind import Kind
-    from .limits import Guard
-    from .progress import Reporter
-    from .run import Outcome
+    from ..kinds.kind import Kind
+    from ..progress import Reporter
+    from ..runs.limits import Guard
+    from ..runs.run import Outcome
 
 __all__ = ["Look"]
 

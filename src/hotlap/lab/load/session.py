@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OptionError
-from .config import BenchmarkConfig, DebugLevel
+from ...errors import OptionError
+from ..config import BenchmarkConfig, DebugLevel
+from ..environment import Noise
+from ..examination import Examination
+from ..runs.limits import Guard
+from ..runs.recording import Recording
+from ..runs.run import collector, drive
+from ..runs.subject import Subject
+from ..runs.timer import Timer, measure_timer
 from .crew import Crew, Part, Tasks, Threads, put_together
-from .environment import Noise
-from .kind import Examination
-from .limits import Guard
-from .load import Level, LoadFailures, LoadOutcome, joined
+from .level import Level, LoadFailures, LoadOutcome, joined
 from .processes import Processes
-from .recording import Recording
-from .run import collector, drive
-from .subject import Subject
-from .timer import Timer, measure_timer
 from .users import CAPACITY, Work
 
 if TYPE_CHECKING:
-    from .progress import Reporter
+    from ..progress import Reporter
 
 __all__ = ["Session"]
 

@@ -22,22 +22,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import core
-from ..errors import HotlapError
-from .config import BenchmarkConfig
-from .failures import FailureLog
-from .interrupts import Stopped, call_back, clear_notice, hangs, send_stop
-from .limits import Guard
-from .recording import Recording
-from .run import drive
-from .subject import Subject
+from ... import core
+from ...errors import HotlapError
+from ..config import BenchmarkConfig
+from ..failures import FailureLog
+from ..runs.interrupts import Stopped, call_back, clear_notice, hangs, send_stop
+from ..runs.limits import Guard
+from ..runs.recording import Recording
+from ..runs.run import drive
+from ..runs.subject import Subject
 from .users import DONE, FAILED, RUNNING, STOPPED, Kit, User, Work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .progress import Reporter
-    from .recording import Records
+    from ..progress import Reporter
+    from ..runs.recording import Records
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]

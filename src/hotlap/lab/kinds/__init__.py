@@ -1,0 +1,1 @@
+"""Kinds: what each kind of benchmark measures and looks at."""

@@ -1,0 +1,1 @@
+"""Load: many users at once, in threads, processes or tasks."""

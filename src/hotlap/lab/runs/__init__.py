@@ -1,0 +1,1 @@
+"""Runs: how a subject is called, timed, and kept within its limits."""
