@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import FakeClock, counts
 from hotlap import core
+from probes import Records, make
 
 
 def test_scale() -> None:
@@ -76,3 +80,35 @@ def test_durations(fake: FakeClock, ns: int) -> None:
     read = counts(site)
     assert (read["total_ns"], read["min_ns"], read["max_ns"]) == (ns, ns, ns)
     assert site.histogram()[core.bucket_index(ns)] == 1
+
+
+def test_kind_is_the_kernels() -> None:
+    """The counter where the kernel's own clock source is tsc, the monotonic clock anywhere else."""
+    source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    trusted = platform.machine() == "x86_64" and source.exists() and source.read_text() == "tsc\n"
+    assert core.clock()["kind"] == ("tsc" if trusted and core.NAME == "native" else "monotonic")
+
+
+def test_each_look_bends_the_rate() -> None:
+    """What has gathered is worked off: the rate doesn't stay as it is."""
+    core.FunctionProbe(lambda: None, core.Site(1, "f"))()
+    rates = []
+    for _ in range(5):
+        time.sleep(0.02)
+        error = core.calibrate()
+        clock = core.clock()
+        assert clock["error_ns"] == error
+        assert abs(error) <= clock["max_error_ns"]
+        rates.append(clock["frequency_hz"])
+    if clock["kind"] == "tsc":
+        assert len(set(rates)) > 1
+
+
+def test_clock_that_falls(records: Records, registry: Any) -> None:
+    readings = iter(range(1000, 0, -10))
+    core.set_clock(lambda: next(readings, 0))
+    probe, site = make(lambda: None, p=1.0)
+    probe()
+    with core.measure("block"):
+        pass
+    assert (counts(site)["total_ns"], counts(registry["block"])["total_ns"]) == (0, 0)

@@ -406,3 +406,10 @@ def test_config_imports_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in attributes.items():
             setattr(package, name, value)
     assert not {"numpy", "difflib", "tomllib", "structlog", "opentelemetry", "psutil"} & set(seen)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    """20 records a second and site, 1 % of a core, 10,000 sites."""
+    config = Config()
+    assert (config.sample_rate, config.budget, config.max_sites) == (20.0, 0.01, 10_000)
+    assert config.ring_capacity & (config.ring_capacity - 1) == 0

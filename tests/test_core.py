@@ -142,3 +142,20 @@ class TestFork:
         assert counts(flow_site)["calls"] == 1
         os.close(answer)
         os.close(question)
+
+
+@pytest.mark.parametrize(("wanted", "ok"), [("native", False), ("auto", True)])
+def test_core_of_another_layout(wanted: str, ok: bool) -> None:
+    """It is not used: an error for who forced it, the twin and the reason for the others."""
+    code = (
+        "import sys, types\n"
+        "other = types.ModuleType('hotlap.core._native')\n"
+        "other.LAYOUT_VERSION, other.NAME = 2, 'native'\n"
+        "sys.modules['hotlap.core._native'] = other\n"
+        "from hotlap import core; print(core.NAME, '|', core.REASON)"
+    )
+    env = {**os.environ, "HOTLAP_CORE": wanted}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert (done.returncode == 0) is ok
+    assert "LAYOUT_VERSION is 2" in (done.stdout if ok else done.stderr)
+    assert done.stdout.startswith("python | ") is ok

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import hotlap
+from conftest import counts
+from hotlap.probe import benchmark, measure, sites
 from live import flushed, probed, run_program
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -528,3 +530,123 @@ def test_a_site_made_while_the_recorder_runs_is_sampled_as_configured(option: st
         assert stats.samples == 0 if left == 0 else left <= stats.samples < 50
     finally:
         hotlap.stop()
+
+
+def test_a_fork_while_a_site_is_made_does_not_hold_up_the_child(tmp_path: Path) -> None:
+    """The lock of the registry is not the child's."""
+    done = run_program(
+        tmp_path,
+        """
+        import os, signal, threading, warnings, hotlap
+        from hotlap import sites
+        warnings.simplefilter("ignore", DeprecationWarning)
+        held, leave = threading.Event(), threading.Event()
+
+        def hold():
+            with sites._lock:
+                held.set()
+                leave.wait()
+
+        threading.Thread(target=hold).start()
+        held.wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(5)  # rather than waiting for ever
+            with hotlap.measure("of the child"):
+                pass
+            os._exit(0)
+        leave.set()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        """,
+        traced=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_cycle_that_hangs_keeps_the_process_for_a_second(tmp_path: Path) -> None:
+    """A sink that waits for ever is left behind."""
+    done = run_program(
+        tmp_path,
+        """
+        import atexit, threading, time, hotlap
+        entered = threading.Event()
+        atexit.register(lambda: print(time.monotonic() - begin))  # runs after hotlap's own hook
+
+        def stuck(cycle):
+            entered.set()
+            threading.Event().wait()
+
+        hotlap.start(interval=0.01, sinks=[stuck])
+        entered.wait()
+        begin = time.monotonic()
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0.9 < float(done.stdout) < 3.0
+
+
+def test_a_last_cycle_that_hangs_keeps_the_process_for_a_second(tmp_path: Path) -> None:
+    """A sink that waits for ever at the end is left behind."""
+    done = run_program(
+        tmp_path,
+        """
+        import atexit, threading, time, hotlap
+        atexit.register(lambda: print(time.monotonic() - begin))  # runs after hotlap's own hook
+        hotlap.start(interval=3600, sinks=[lambda cycle: threading.Event().wait()])
+        begin = time.monotonic()
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0.9 < float(done.stdout) < 3.0
+
+
+def test_what_an_exit_raises_is_counted_and_passes() -> None:
+    """A measured __exit__ that fails, within a block: an error of both, and the host's exception as it was."""
+    error = OSError("at the end")
+
+    class Broken:
+        def __enter__(self) -> None: ...
+        @benchmark(name="faults.exit")
+        def __exit__(self, *_: object) -> None:
+            raise error
+
+    first = KeyError("first")
+    with pytest.raises(OSError) as caught, measure("faults.exit.block"), Broken():
+        raise first
+    assert caught.value is error
+    assert error.__context__ is first
+    for name in ("faults.exit", "faults.exit.block"):
+        found = counts(sites[name])
+        assert (found["calls"], found["errors"], found["in_flight"]) == (1, 1, 0)
+
+
+def test_what_is_unfinished_at_the_end_holds_nothing_up(tmp_path: Path) -> None:
+    """Generators in the middle, of either kind, and a task that is cancelled: the rest is reported."""
+    done = run_program(
+        tmp_path,
+        """
+        import asyncio, hotlap
+
+        @hotlap.benchmark(name="generator")
+        def generate(): yield 1
+
+        @hotlap.benchmark(name="stream")
+        async def stream(): yield 1
+
+        @hotlap.benchmark(name="task")
+        async def task(): await asyncio.sleep(100)
+
+        hotlap.start(interval=3600, sinks=[lambda cycle: print({r.site: r.stats.cancelled for r in cycle.reports})])
+        kept = [generate(), stream()]
+        next(kept[0])
+
+        async def main():
+            await kept[1].asend(None)
+            kept.append(asyncio.create_task(task()))
+            await asyncio.sleep(0)
+
+        asyncio.run(main())
+        """,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert eval(done.stdout)["task"] == 1

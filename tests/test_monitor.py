@@ -333,3 +333,30 @@ def test_the_process_has_a_report_when_there_is_something_to_say() -> None:
     assert whole.score.value is None
     assert whole.findings[0].rule.startswith("recorder")
     assert PROCESS_SITE not in {report.site for report in second.reports}
+
+
+def test_spans_are_made_on_the_aggregators_thread() -> None:
+    """Those of slow calls, too: their own threads have no part in it."""
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+    from hotlap.sinks.otel import OtelSink
+
+    threads: dict[str, str] = {}
+
+    class Watch(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            threads.setdefault(span.name, threading.current_thread().name)
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Watch())
+    work, name = probed()
+    with alone():
+        hotlap.start(interval=0.05, tail_spans=True, sinks=[OtelSink(tail_spans=True, tracer_provider=provider)])
+        with provider.get_tracer("app").start_as_current_span("request"):
+            work._self_site.sample(0.0, 1, 0)
+            work._self_site.tail_ns = 0
+            for _ in range(20):
+                work()
+        until(lambda: name in threads)
+    assert threads[name] == threads["hotlap.cycle"] == threads["hotlap.site"] == "hotlap"
+    assert threads["request"] != "hotlap"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from hotlap import core
-from hotlap.probe import benchmark
+from hotlap.probe import benchmark, measure
 
 native_only = pytest.mark.skipif(core.NAME != "native", reason="what only the native core can do")
 
@@ -119,3 +120,52 @@ class TestErrors:
         """Every object is returned as it is."""
         for obj in (None, NotImplemented, Ellipsis, (), [], object(), float("nan"), ValueError(), int):
             assert benchmark(lambda obj=obj: obj)() is obj
+
+
+@native_only
+def test_no_frame_of_ours_in_any_form() -> None:
+    """Methods of each kind, properties, instances, async generators, blocks, sampled and with a size."""
+
+    class Fails:
+        @benchmark(size="n", sample=1e6)
+        def method(self, n: int = 1) -> None:
+            raise ValueError
+
+        @benchmark
+        @classmethod
+        def made(cls) -> None:
+            raise ValueError
+
+        @benchmark
+        @property
+        def value(self) -> None:
+            raise ValueError
+
+        @benchmark
+        def __call__(self) -> None:
+            raise ValueError
+
+        @benchmark
+        async def stream(self) -> Any:
+            yield 1
+            raise ValueError
+
+    async def consume() -> None:
+        async with measure("outcomes.block"):
+            async for _ in fails.stream():
+                pass
+
+    fails = Fails()
+    core.set_ring(core.Ring(64))
+    for run in (
+        fails.method,
+        Fails.made,
+        lambda: fails.value,
+        benchmark(fails, name="outcomes.instance"),
+        benchmark(functools.partial(fails.method, 2), name="outcomes.partial"),
+        lambda: asyncio.run(consume()),
+    ):
+        with pytest.raises(ValueError) as caught:
+            run()
+        files = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+        assert not [file for file in files if os.sep + "hotlap" + os.sep in file or "wrapt" in file]

@@ -110,3 +110,13 @@ def test_errors_are_hotlaps_and_those_of_python() -> None:
     assert issubclass(errors.OptionTypeError, hotlap.HotlapError)
     assert issubclass(errors.OptionTypeError, TypeError)
     assert issubclass(errors.OptionError, ValueError)
+
+
+def test_it_needs_these_and_no_others() -> None:
+    """As the metadata says it to pip."""
+    from importlib.metadata import metadata
+
+    about = metadata("hotlap")
+    needs = {line.partition(">")[0] for line in about.get_all("Requires-Dist") if "extra ==" not in line}
+    assert needs == {"wrapt", "psutil", "numpy", "structlog", "opentelemetry-api"}
+    assert (about["Requires-Python"], about["License-Expression"]) == (">=3.10", "MIT")

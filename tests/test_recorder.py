@@ -366,3 +366,13 @@ def test_nobody_is_in_a_hurry_for_metrics() -> None:
         assert stats_of(one.cycle(), name).metrics["rows"].count == 1
     finally:
         one.stop()
+
+
+def test_each_window_looks_at_the_clocks_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else would, in a program that runs for weeks."""
+    one = made()
+    looks: list[int] = []
+    monkeypatch.setattr(core, "calibrate", lambda: looks.append(1))
+    one.recorder.cut()
+    one.stop()
+    assert looks

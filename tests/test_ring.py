@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -193,3 +194,15 @@ class TestOfASite:
     def test_refused(self, wrong: object) -> None:
         with pytest.raises(TypeError, match="must be a Ring"):
             core.Site(3, "own").ring = wrong  # type: ignore[assignment]
+
+
+def test_drained_without_an_object_for_each_record() -> None:
+    """One block of memory is all that is made."""
+    ring = core.Ring(8192)
+    write = writer(ring)
+    for _ in range(8000):
+        write()
+    before = sys.getallocatedblocks()
+    rows = numpy.frombuffer(ring.drain(), core.record_dtype())
+    assert sys.getallocatedblocks() - before < 100
+    assert len(rows) == 8000

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import os
+import subprocess
 import sys
+import tempfile
 import threading
+import time
 from typing import Any
 
 import numpy
@@ -333,3 +337,39 @@ class TestSampling:
         probe()
         assert records()["gc_ns"].tolist() == [40]
         core.on_gc("stop", {})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot share a CPU on purpose here")
+def test_losing_the_cpu(records: Records) -> None:
+    """A call that has to share its CPU is taken off it, which is not the same as giving it up."""
+
+    def spin() -> None:
+        until = time.thread_time_ns() + 50_000_000
+        while time.thread_time_ns() < until:
+            pass
+
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        with subprocess.Popen([sys.executable, "-S", "-c", "print(flush=True)\nwhile True: pass"], stdout=-1) as other:
+            other.stdout.readline()
+            make(spin, p=1.0)[0]()
+            other.kill()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    (row,) = records()
+    assert row["involuntary"] >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="cannot put a file out of memory here")
+def test_page_from_disk(records: Records) -> None:
+    """A page that has to be read is a major fault of the call that touches it."""
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(64 * mmap.PAGESIZE))
+        file.flush()
+        os.fsync(file.fileno())
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            make(lambda: pages[0], p=1.0)[0]()
+    (row,) = records()
+    assert row["major_faults"] >= 1  # needs a file system on a disk: on tmpfs there are none

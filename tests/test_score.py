@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hotlap
-from hotlap.config import load
+from hotlap.config import Config, load
 from hotlap.model import BenchmarkResult, Score, Stats
 from hotlap.score import WEIGHTS, Scorer, Thresholds, category, for_slo, points, score
 from hotlap.testing import capture, fake_clock
@@ -284,3 +284,10 @@ def test_explain_needs_no_arrow_when_all_parts_are_there() -> None:
     assert "->" not in score(all_at(1), ALL).explain()
     assert "no evidence" not in score(all_at(1), ALL).explain()
     assert "50 us" in score(Stats(site="f", p95_s=5e-5)).explain()
+
+
+def test_the_thresholds_are_the_documented_ones() -> None:
+    """Seconds, MB per call and percent of a core for 90, 75, 60 and 40 points, here and in the configuration."""
+    documented = {"time": (0.1, 0.5, 1.0, 2.0), "memory": (50, 100, 200, 500), "cpu": (20, 40, 60, 80)}
+    for name, limits in documented.items():
+        assert getattr(Thresholds(), name) == getattr(Config(), f"{name}_thresholds") == limits

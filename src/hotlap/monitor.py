@@ -43,6 +43,7 @@ logger = logging.getLogger("hotlap")
 
 _DRAIN_S = 1.0  # the ring is emptied at least this often
 _STOP_S = 1.0  # how long stop() waits for the thread
+_FLUSH_S = 10.0  # how long flush() waits for a cycle that is under way
 _TURNS_AT_EXIT_S = 1e-4
 
 
@@ -82,6 +83,11 @@ class Monitor:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._cycling: int | None = None  # the thread that is in a cycle
+        self._going_on: list[object] = []  # sinks that are not ours to close
+        self._ending = threading.Lock()
+        self._ended = False  # the last cycle was run, or was given up
+        self._last = True  # a last cycle is wanted
+        self._emitting = ""  # the sink that has the cycle now
         self.failures: dict[str, int] = {}  # what raised, and how often
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -100,22 +106,48 @@ class Monitor:
         self._thread = thread
 
     def stop(self, successor: Monitor | None = None) -> None:
-        """End the thread, run a last cycle, close the sinks but those of the successor.
+        """Have the thread run a last cycle, close the sinks but those of the successor, and end.
 
-        Returns within about a second, unless a sink takes longer for the last cycle.
+        Returns within about a second: a sink that is not through by then goes on alone, as long as the process does.
         """
-        self._wake.set()
+        self._going_on = [sink.sink for sink in successor.sinks] if successor is not None else []
         self.recorder.stop()
+        self._last = self._cycling != threading.get_ident()  # a sink that stops us wants no more
+        self._wake.set()
         thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
+        if thread is threading.current_thread():  # its sinks are closed when they have had their cycle
+            return
+        if thread is not None:
             thread.join(_STOP_S)
-        stuck = thread is not None and thread.is_alive()
-        if not stuck and self._cycling != threading.get_ident():  # a sink may be what stops us
+        with self._ending:
+            late = not self._ended
+            self._ended = True
+        if late:
+            if thread is not None and thread.is_alive():
+                logger.warning(
+                    "the %s sink has not come back in %g s: it is left behind, with what was counted since cycle %d",
+                    self._emitting,
+                    _STOP_S,
+                    self.number,
+                )
+            elif self._last:
+                self._safe_cycle()
+            self._close()
+
+    def _end(self) -> None:
+        """The thread's last steps, unless stop() waits no longer for them."""
+        if self._last and not self._ended:
             self._safe_cycle()
+        with self._ending:
+            late = self._ended
+            self._ended = True
+        if not late:
+            self._close()
+
+    def _close(self) -> None:
         self.recorder.governor.release()
-        going_on = [sink.sink for sink in successor.sinks] if successor is not None else []
         for sink in self.sinks:
-            if not any(sink.sink is one for one in going_on):
+            if not any(sink.sink is one for one in self._going_on):
                 sink.close()
 
     def after_fork(self) -> None:
@@ -134,7 +166,7 @@ class Monitor:
         while True:
             wait = min(_DRAIN_S, max(next_cycle - time.monotonic(), 0.0))
             if self._wake.wait(wait):
-                return
+                return self._end()
             _leave_before_others()
             if time.monotonic() >= next_cycle:
                 self._safe_cycle()
@@ -164,11 +196,15 @@ class Monitor:
     def cycle(self) -> Cycle:
         """One round: cut the window, make the reports, hand them to the sinks.
 
-        Raises HotlapError in a sink, where it would wait for itself.
+        Raises HotlapError in a sink, where it would wait for itself, and when another cycle does not end.
         """
         if self._cycling == threading.get_ident():
             raise HotlapError("flush() was called by a sink, within a cycle: use the reports it is given")
-        with self._cycle_lock:
+        if not self._cycle_lock.acquire(timeout=_FLUSH_S):
+            raise HotlapError(
+                f"a cycle has been under way for {_FLUSH_S:g} s, in the {self._emitting} sink: no flush()"
+            )
+        try:
             self._cycling = threading.get_ident()
             cpu_before = time.thread_time_ns()
             try:
@@ -176,6 +212,8 @@ class Monitor:
             finally:
                 self.recorder.governor.spend(time.thread_time_ns() - cpu_before)
                 self._cycling = None
+        finally:
+            self._cycle_lock.release()
 
     def _cycle(self) -> Cycle:
         start = time.perf_counter()
@@ -206,7 +244,9 @@ class Monitor:
             tail_calls=_tail_calls(window) if self.config.tail_spans else (),
         )
         for sink in self.sinks:
+            self._emitting = sink.name
             sink.emit(cycle)
+        self._emitting = ""
         return cycle
 
     def _reports(self, stats: list[Stats], context: Context, window_s: float) -> tuple[Report, ...]:
@@ -347,8 +387,8 @@ def flush() -> list[Report]:
 
     The cycle goes to the sinks like any other, in the caller's thread, and the next one begins where it ends:
     no call is reported twice. Without start() it works, too: counts and times are exact, but there were no
-    samples, so no evidence. Raises HotlapError in a sink, OptionError or OptionTypeError for wrong options
-    in the environment.
+    samples, so no evidence. Raises HotlapError in a sink, and when a sink holds up another cycle; OptionError or
+    OptionTypeError for wrong options in the environment.
     """
     global _monitor
     with _lock:

@@ -158,7 +158,7 @@ class _Plan:
             parts.append(_new(Part, (name, value, unit, weight, share, gained, limits)))
         if not parts:
             return Score(None, None, (), self._missing, self._slo_s)
-        total /= self._whole
+        total = min(total / self._whole, 100.0)  # the weights are no exact binary fractions
         return _new(Score, (total, category(total), tuple(parts), self._missing, self._slo_s))
 
     def _leave_out(self, place: int) -> _Plan:

@@ -256,11 +256,23 @@ def set_fault(fault: Callable[[str, Site | None, BaseException], object] | None)
 
 def set_clock(clock: Callable[[], int] | None) -> None:
     """A clock in whole nanoseconds instead of the real one; None: the real one."""
-    state.tick = REAL_CLOCK if clock is None else clock
+    state.tick = REAL_CLOCK if clock is None else _never_back(clock)
     for site in sites():
         site.tally.set_limit()
     for probe in probes():  # their calls hold the clock
         probe._switch()
+
+
+def _never_back(clock: Callable[[], int]) -> Callable[[], int]:
+    """The clock of a test: one that falls stands still instead."""
+    last = 0
+
+    def tick() -> int:
+        nonlocal last
+        last = max(last, clock())
+        return last
+
+    return tick
 
 
 def enable(on: bool) -> None:

@@ -122,6 +122,7 @@ class NPlusOne(Rule):
     PARENT_CALLS = 3
     LEAST_SHARE = 0.3  # of the parent's time
     LEAST_LOAD = 0.05  # seconds in each second
+    OVERLAP = 1.2  # times the parent's time, from which on the calls run beside each other, not one by one
     COMPUTES = 0.7  # CPU / wall, from which on it is the computing that is repeated
     WAITS = 0.3
 
@@ -147,6 +148,13 @@ class NPlusOne(Rule):
         taken = total * parents[parent]
         part = taken / parent_s
         load = taken / stats.window_s if stats.window_s > 0.0 else 0.0
+        if part > self.OVERLAP:
+            return self.within(
+                "{} calls in each call of {}, but beside each other: together they take {} times its time",
+                Number(each),
+                parent,
+                Number(part),
+            )
         if part < self.LEAST_SHARE or load < self.LEAST_LOAD:
             return self.within(
                 "{} calls in each call of {}, but {} of its time", Number(each), parent, Share(min(part, 1.0))

@@ -66,6 +66,7 @@ class Growing(Rule):
     LEAST_PART = 0.05  # of the process's memory
     WARNING_PART = 0.2  # a cache that fills grows too: a warning when the process has grown by this part
     LEAST_SHARE = 0.25  # of the fresh memory touched
+    MOSTLY_KEPT = 0.5  # of what the site touches: where most is freed again, it may be another that keeps it
     ANY_MB = 1e-9  # less than a page in a million calls
 
     def least(self, limits: Limits) -> tuple[str, float]:
@@ -93,23 +94,34 @@ class Growing(Rule):
         level = severity(charged, limits)
         if level < 25.0:
             return self.within("{} a minute, limit {}", Megabytes(charged), Megabytes(limits.info))
-        if growth < self.WARNING_PART * (rss - growth):
+        touched = (stats.memory_mb or 0.0) * stats.calls / stats.window_s if stats.window_s > 0.0 else 0.0
+        kept = min(slope / touched, 1.0) if touched > 0.0 else 1.0
+        if growth < self.WARNING_PART * (rss - growth) or kept < self.MOSTLY_KEPT:
             level = min(level, MOST_INFO)
+        others = (
+            ""
+            if kept >= self.MOSTLY_KEPT
+            else (
+                f"At most {share(kept)} of what it touches can stay, and it need not be this function that keeps it: "
+                "memory that it frees is given to others. "
+            )
+        )
         return self.found(
             stats,
             level,
             f"The process grows by {megabytes(per_minute)} a minute ({megabytes(growth)} so far, now "
             f"{megabytes(rss)}), and {share(mine)} of the fresh memory is touched in {stats.site}.",
-            "Look for what it keeps: a cache without a limit, a list or dict at module level, callbacks and tasks "
-            "never removed. The difference between two snapshots of tracemalloc shows the lines.",
+            f"{others}Look for what is kept: a cache without a limit, a list or dict at module level, callbacks and "
+            "tasks never removed. The difference between two snapshots of tracemalloc shows the lines.",
             {
                 "rss_mb": rss,
                 "rss_growth_mb": growth,
                 "rss_slope_mb_s": slope,
                 "memory_share": mine,
+                "kept_share": kept,
                 "windows": context.rss_windows,
             },
-            confidence=0.8 * mine * confidence(context.rss_windows, self.WINDOWS / 2),
+            confidence=0.8 * mine * (1.0 if not others else 0.5) * confidence(context.rss_windows, self.WINDOWS / 2),
             gain=f"At this rate the process is twice as big in {duration(rss / slope)}.",
         )
 
