@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from typing import Any
 import pytest
 
 import hotlap
+from aggregator import alone
 from conftest import counts
+from hotlap import monitor
+from hotlap.errors import HotlapError
+from hotlap.model import Cycle
 from hotlap.probe import benchmark, measure, sites
 from live import flushed, probed, run_program
 
@@ -598,6 +603,25 @@ def test_a_last_cycle_that_hangs_keeps_the_process_for_a_second(tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     assert 0.9 < float(done.stdout) < 3.0
+    assert "sink has not come back in 1 s: it is left behind" in done.stderr
+
+
+def test_flush_gives_up_on_a_cycle_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's cycle is in a sink that waits: flush() says so, and works again once the sink is through."""
+    monkeypatch.setattr(monitor, "_FLUSH_S", 0.05)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def stuck(cycle: Cycle) -> None:
+        entered.set()
+        go_on.wait(30)
+
+    with alone():
+        hotlap.start(interval=0.01, sinks=[stuck])
+        assert entered.wait(30)
+        with pytest.raises(HotlapError, match=r"under way for 0\.05 s, in the .*stuck sink"):
+            hotlap.flush()
+        go_on.set()
+        assert isinstance(hotlap.flush(), list)
 
 
 def test_what_an_exit_raises_is_counted_and_passes() -> None:

@@ -154,6 +154,21 @@ def test_snapshot_is_exact_and_resets_nothing() -> None:
     idle()
 
 
+def test_a_quantile_lies_between_the_least_and_the_most() -> None:
+    """A bucket is up to 2 % wide: its middle may lie outside of what was seen."""
+    with fake_clock() as clock:
+
+        def work(ns: int) -> None:
+            clock.now_ns += ns
+
+        for ns in range(1000, 1100, 7):
+            probe, name = probed(work)
+            probe(ns)
+            one = hotlap.snapshot()[name]
+            assert (one.min_ns, one.max_ns) == (ns, ns)
+            assert set(one.quantiles.values()) == {ns / 1e9}
+
+
 def test_snapshot_sees_calls_in_flight() -> None:
     """Now, and the most at once since the last cycle."""
     seen: list[Any] = []

@@ -247,6 +247,20 @@ def test_a_fault_is_counted_each_time_and_logged_once(caplog: pytest.LogCaptureF
     assert one.recorder.faults == {"size": 3}
 
 
+def test_a_number_that_is_left_out_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    one = made()
+    name = named("recorder_record")
+    with caplog.at_level(logging.ERROR, "hotlap"):
+        for number in (1.0, float("nan"), float("inf")):
+            with core.measure(name) as block:
+                block.record(rows=number)
+    one.stop()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"a number of site {name!r} was left out: record(rows=nan): must be a finite number"
+    ]
+    assert one.recorder.faults == {"record": 2}
+
+
 def test_the_limit_on_sites_is_the_configurations() -> None:
     """One warning, then every further name counts under `other`; nothing that was there is lost."""
     try:

@@ -49,6 +49,21 @@ def test_growth_is_a_note_until_the_process_has_grown_much() -> None:
     assert found("memory.growing", {}, {**fast, "rss_growth_mb": 100.0}).level == "warning"
 
 
+def test_growth_is_a_note_where_most_is_freed() -> None:
+    """What a function frees is given to others, who may be those that keep it: it is no more than a suspect.
+
+    Calls touch 4 MB/s or 2 GB/s, and the process grows by 5 MB/s.
+    """
+    grown = {**GROWING, "rss_slope_mb_s": 5.0, "rss_growth_mb": 100.0}
+    kept, freed = found("memory.growing", {}, grown), found("memory.growing", {"memory_mb": 20.0}, grown)
+    assert (kept.level, freed.level) == ("warning", "info")
+    assert kept.evidence["kept_share"] == 1.0
+    assert freed.evidence["kept_share"] == pytest.approx(5.0 / 2000.0)
+    assert freed.confidence == pytest.approx(kept.confidence / 2)
+    assert "At most 0.25 % of what it touches can stay" in freed.advice
+    assert "can stay" not in kept.advice
+
+
 def test_variance_is_a_note_unless_it_is_large() -> None:
     """Calls that differ by a few MB are ordinary."""
     assert "little" in reason("memory.variance", {"memory_mb": 1.0, "memory_mb_std": 9.0})

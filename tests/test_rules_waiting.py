@@ -154,6 +154,12 @@ def test_n_plus_one_needs_a_parent_whose_time_it_takes() -> None:
     assert reason("io.n_plus_one", {"samples": 19}) == "not judged: 19 samples, needs 20"
 
 
+def test_calls_beside_each_other_are_no_n_plus_one() -> None:
+    """What asyncio.gather makes wait at once takes more time than the parent has."""
+    context = {"site_calls": {"app.main": 20}, "site_total_s": {"app.main": 0.5}}
+    assert "50 calls in each call of app.main, but beside each other" in reason("io.n_plus_one", {}, context)
+
+
 # --- concurrency -----------------------------------------------------------------------------------
 
 

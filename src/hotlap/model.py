@@ -208,7 +208,7 @@ class Context:
     budget: float = 0.01
     sinks_failed: tuple[str, ...] = ()
     rules_failed: tuple[str, ...] = ()
-    faults: Mapping[str, int] = field(default_factory=dict)  # functions for sizes and traces that failed
+    faults: Mapping[str, int] = field(default_factory=dict)  # what failed or was left out: size, trace, record
     site_memory_share: Mapping[str, float] = field(default_factory=dict)  # of the fresh memory touched
     site_calls: Mapping[str, int] = field(default_factory=dict)  # calls in the window, by site
     site_total_s: Mapping[str, float] = field(default_factory=dict)  # wall seconds in the window, by site

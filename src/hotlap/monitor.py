@@ -413,6 +413,7 @@ def snapshot() -> dict[str, SiteSnapshot]:
             peak = _readings.peak(begin + row)  # of the windows behind us
             values = dict(zip(core.COUNTERS, counters[row].tolist(), strict=True))
             timed = values["timed"] > 0
+            within = np.clip(times[row], values["min_ns"] / 1e9, values["max_ns"] / 1e9) if timed else times[row]
             result[site.name] = SiteSnapshot(
                 calls=values["calls"],
                 timed=values["timed"],
@@ -423,7 +424,7 @@ def snapshot() -> dict[str, SiteSnapshot]:
                 max_ns=values["max_ns"] if timed else None,
                 in_flight=values["in_flight"],
                 in_flight_peak=max(values["in_flight_peak"], peak),
-                quantiles=dict(zip(wanted, times[row].tolist(), strict=True)) if timed else {},
+                quantiles=dict(zip(wanted, within.tolist(), strict=True)) if timed else {},
             )
     return result
 

@@ -137,13 +137,16 @@ class Recorder:
         self.governor.forget()
 
     def _fault(self, kind: str, site: core.Site | None, error: BaseException) -> None:
-        """A function of the user's failed, and the core has switched it off: counted, and logged once."""
+        """The core left something of the user's out: a function that failed, or a number. Counted, and logged once."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
         key = (kind, site.id if site is not None else -1)
         if key in self._logged:
             return
         self._logged.add(key)
         where = f" of site {site.name!r}" if site is not None else ""
+        if kind == "record":
+            logger.error("a number%s was left out: %s", where, error)
+            return
         logger.error(
             "the %s function%s failed and is switched off: %s: %s",
             kind,

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import HotlapError, OptionTypeError
-from ._base import Block, current_task, outcome_of, scope_now, state
+from ._base import Block, current_task, outcome_of, report_fault, scope_now, state
 from ._sample import NAN, Sample, arm, leave_record
 from ._site import COUNT, Site, count_in, count_out
 from .record import FLAG_BLOCK
@@ -117,20 +117,24 @@ class Measurement:
         self._more: list[Block] | None = None
 
     def record(self, *args: Any, **numbers: float) -> None:  # type: ignore[no-redef]
-        """Adds each number to the site's metric of that name (count, total, min, max)."""
+        """Adds each number to the site's metric of that name (count, total, min, max).
+
+        What is not finite is left out, and told as a fault: what data brings along must not end the block.
+        """
         if args:
             raise OptionTypeError(f"record({args[0]!r}): takes keyword arguments alone, as in record(rows=17)")
-        for key, number in numbers.items():
-            if isinstance(number, bool) or not _is_finite(number):
-                raise OptionTypeError(f"record({key}={number!r}): must be a finite number")
+        values = {key: _float(key, number) for key, number in numbers.items()}
         if not state.enabled or not numbers:
             return
         site = self._site
         metrics = site.metrics
         if metrics is None:
             metrics = site.metrics = {}
-        for key, number in numbers.items():
-            value = float(number)
+        for key, value in values.items():
+            if not math.isfinite(value):
+                error = OptionTypeError(f"record({key}={value!r}): must be a finite number")
+                report_fault("record", site, error)
+                continue
             entry = metrics.get(key)
             if entry is None:
                 entry = metrics.setdefault(key, [0, 0.0, math.inf, -math.inf])
@@ -212,8 +216,12 @@ def _name(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     return options.pop("name")
 
 
-def _is_finite(number: Any) -> bool:
-    try:
-        return not isinstance(number, str) and math.isfinite(number)
-    except (TypeError, ValueError, OverflowError):
-        return False
+def _float(name: str, number: Any) -> float:
+    if not isinstance(number, bool | str):
+        try:
+            return float(number)
+        except OverflowError:
+            return math.inf
+        except Exception:  # whatever the number's own __float__ raises
+            pass
+    raise OptionTypeError(f"record({name}={number!r}): must be a number")

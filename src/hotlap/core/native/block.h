@@ -440,7 +440,8 @@ site_add_metric(Site *site, PyObject *name, double number)
     return failed ? -1 : 0;
 }
 
-/* record(rows=17): one more value of each named metric of the site; none if one of them is no finite number. */
+/* record(rows=17): one more value of each named metric of the site; none if one of them is no number. What is not
+   finite is left out, and told as a fault. */
 static PyObject *
 Measurement_record(PyObject *object, PyObject *args, PyObject *kwargs)
 {
@@ -456,20 +457,34 @@ Measurement_record(PyObject *object, PyObject *args, PyObject *kwargs)
     PyObject *name, *value;
     int failed = 0;
     while (count > 0 && !failed && PyDict_Next(kwargs, &position, &name, &value)) {
-        double number = PyBool_Check(value) || PyUnicode_Check(value) ? Py_NAN : PyFloat_AsDouble(value);
-        if (PyErr_Occurred() || !isfinite(number)) {
+        int refused = PyBool_Check(value) || PyUnicode_Check(value);
+        double number = refused ? Py_NAN : PyFloat_AsDouble(value);
+        if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            number = INFINITY;
+        }
+        if (refused || PyErr_Occurred()) {
             failed = 1;
             if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
                 break; /* an interrupt, not what the number's own __float__ raised */
             PyErr_Clear();
-            raise_error("OptionTypeError", "record(%U=%R): must be a finite number", name, value);
+            raise_error("OptionTypeError", "record(%U=%R): must be a number", name, value);
         }
         numbers[i++] = number;
     }
     i = position = 0;
     while (count > 0 && !failed && core.enabled && PyDict_Next(kwargs, &position, &name, &value)) {
+        double number = numbers[i++];
+        if (!isfinite(number)) { /* what data brings along must not end the block */
+            PyObject *shown = PyFloat_FromDouble(number);
+            if (shown != NULL)
+                raise_error("OptionTypeError", "record(%U=%R): must be a finite number", name, shown);
+            Py_XDECREF(shown);
+            report_fault("record", (PyObject *)site);
+            continue;
+        }
         LOCK((PyObject *)site);
-        failed = site_add_metric(site, name, numbers[i++]);
+        failed = site_add_metric(site, name, number);
         UNLOCK();
     }
     if (numbers != few)
