@@ -99,3 +99,13 @@ def lowest(session: nox.Session) -> None:
     session.install(".[test]", *oldest)
     # The examples have needs of their own, in their first lines: newer ones than the library's.
     _suite(session, "native", "--ignore=tests/test_examples.py", *WITHOUT_LAB)
+
+
+@nox.session(python=["3", *FOUND], default=False)
+def stress(session: nox.Session) -> None:
+    """Long and random, for changes to the cores: `nox -f .ci/noxfile.py -s stress`, two minutes an interpreter."""
+    session.chdir(ROOT)
+    session.install(".[test]", "gevent", "greenlet", "trio", "uvloop")
+    quiet = ("-q", "-p", "no:hypothesispytest")  # trio makes that plugin warn
+    for core in ("native", "python"):
+        session.run("python", "-m", "pytest", *quiet, "tests/stress", *session.posargs, env={"HOTLAP_CORE": core})
