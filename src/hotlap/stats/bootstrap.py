@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, bisect_right
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Interval", "interval"]
 
+_UNSTABLE = 0.2  # of the sample's spread: with less in too many resamples, one value makes all the spread there is
+_LEAST = 1e-3  # BCa's denominator is above it for all but levels that no number of resamples shows
 _RESAMPLED = 8  # of fewer values a resample has too often no spread: Student's t instead
 _BATCHES = 1000  # more of them make no better interval
 _FEWEST_BATCHES = 10
@@ -43,9 +46,11 @@ def interval(
 ) -> Interval | None:
     """The confidence interval of a statistic, from `values` of shape (n,) in the order of their measurement.
 
-    "mean": the studentised bootstrap (Efron, 1979; second-order correct: Hall, 1988); below 8 values, or when
-    resamples have no spread, Student's t (1908). "median" and "p90", "p99.9", ...: the exact interval between
-    order statistics (Thompson, 1936), which assumes no distribution.
+    "mean": the studentised bootstrap (Efron, 1979; second-order correct: Hall, 1988). Where few values make most of
+    the spread, resamples without them have next to none, and its end would lie anywhere: then the BCa bootstrap
+    (Efron, 1987). Neither leaves the range of the values. Below 8 values, Student's t (1908).
+    "median" and "p90", "p99.9", ...: the exact interval between order statistics (Thompson, 1936), which assumes no
+    distribution.
 
     Neighbours that resemble each other say less than independent values. Where they do, the mean is taken
     from batches of neighbours, doubled until the batches no longer do (Fishman, 1978), and the order statistics
@@ -83,30 +88,52 @@ def _mean(x: Floats, level: float, resamples: int, seed: int) -> Interval | None
     method = "Student's t"
     high = student_quantile(0.5 + level / 2.0, n - 1)
     low = -high
-    if n >= _RESAMPLED and error > 0.0:
-        t = np.sort(_studentised(batches, resamples, seed))
-        beyond = max(1, int((resamples + 1) * (0.5 - level / 2.0) + 1e-9))
-        if np.isfinite(t[[beyond - 1, -beyond]]).all():
-            low, high = float(t[beyond - 1]), float(t[-beyond])
-            method = "studentised bootstrap"
-    return Interval(mean - high * error, mean - low * error, level, method + note)
+    if n < _RESAMPLED or error <= 0.0:
+        return Interval(mean + low * error, mean + high * error, level, method + note)
+    means, spreads = _resampled(batches, resamples, seed)
+    beyond = max(1, int((resamples + 1) * (0.5 - level / 2.0) + 1e-9))
+    if np.partition(spreads, beyond)[beyond] < _UNSTABLE * error * math.sqrt(n):
+        low, high = _accelerated(batches, means, level)
+        method = "BCa bootstrap"
+    else:  # then few resamples have no spread at all, too few to be an end
+        some = spreads > 1e-9 * error  # more than rounding leaves
+        t = np.sort(np.divide(means * math.sqrt(n), spreads, out=np.copysign(np.inf, means), where=some))
+        low, high = -float(t[-beyond]) * error, -float(t[beyond - 1]) * error
+        method = "studentised bootstrap"
+    low, high = max(low, float(batches.min())), min(high, float(batches.max()))
+    return Interval(mean + low, mean + high, level, method + note)
 
 
-def _studentised(x: Floats, resamples: int, seed: int) -> Floats:
-    """(mean of the resample - mean of x) / its own standard error; shape (resamples,), infinite without spread."""
+def _resampled(x: Floats, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """Mean, less that of x, and standard deviation of each resample; both shape (resamples,)."""
     n = len(x)
     random = np.random.default_rng(seed)
-    t = np.empty(resamples)
+    means, spreads = np.empty(resamples), np.empty(resamples)
     rows = max(1, 2**20 // n)  # at a time: all resamples at once would be gigabytes
-    smallest = 1e-9 * x.std()  # what rounding leaves of no spread at all
     for start in range(0, resamples, rows):
         drawn = x[random.integers(0, n, (min(rows, resamples - start), n))]
-        apart = drawn.mean(axis=1) - x.mean()
-        spread = drawn.std(axis=1, ddof=1)
-        some = spread > smallest
-        t[start : start + rows] = np.copysign(np.inf, apart)
-        t[start : start + rows][some] = apart[some] / spread[some] * math.sqrt(n)
-    return t
+        means[start : start + rows] = drawn.mean(axis=1) - x.mean()
+        spreads[start : start + rows] = drawn.std(axis=1, ddof=1)
+    return means, spreads
+
+
+def _accelerated(x: Floats, means: Floats, level: float) -> tuple[float, float]:
+    """The ends of the BCa interval of the mean, less that of x (Efron, 1987, section 3).
+
+    What resamples are biased by, and how much the standard error changes with the mean (from the skewness of x), shift
+    the two quantiles of the resampled means.
+    """
+    normal = NormalDist()
+    cubes, squares = float((x**3).sum()), float((x**2).sum())
+    acceleration = cubes / (6.0 * squares**1.5)
+    below = (float((means < 0.0).sum()) + 0.5 * float((means == 0.0).sum()) + 0.5) / (len(means) + 1.0)
+    bias = normal.inv_cdf(below)
+    ends = []
+    for tail in (0.5 - level / 2.0, 0.5 + level / 2.0):
+        z = bias + normal.inv_cdf(tail)
+        ends.append(normal.cdf(bias + z / max(1.0 - acceleration * z, _LEAST)))
+    low, high = np.quantile(means, ends)
+    return float(low), float(high)
 
 
 def _quantile(x: Floats, probability: float, level: float) -> Interval | None:
