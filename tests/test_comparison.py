@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hotlap.errors import OptionError
+from hotlap.stats.change import in_words
 from hotlap.stats.comparison import Comparison, compare, holm, process_means, rank
 
 TRIALS = 1000
@@ -238,11 +239,21 @@ def test_the_least_number_that_can_decide_does() -> None:
 def test_sentences_say_by_how_much() -> None:
     """With the interval in the same direction, the smaller change first."""
     base = np.array([0.99, 1.0, 1.0, 1.01, 1.0])
-    assert compare(base, 0.5 * base).sentence() == "faster by 50 % [49.5 %, 50.5 %]"
-    assert compare(base, 2.0 * base).sentence() == "slower by 100 % [98 %, 102 %]"
+    assert compare(base, 0.8 * base).sentence() == "faster by 20 % [19.2 %, 20.8 %]"
+    assert compare(base, 1.5 * base).sentence() == "slower by 50 % [48.5 %, 51.5 %]"
     one = compare(base, 1.002 * base)
     assert one.smallest_detectable is not None
     assert one.sentence() == f"no evidence, could have seen {100 * one.smallest_detectable:.1f} %"
+
+
+def test_from_twice_on_a_change_is_a_factor() -> None:
+    """Nobody reads 127,600 per cent; and 99.92 and 99.96 per cent look alike, but are not."""
+    base = np.array([0.99, 1.0, 1.0, 1.01, 1.0])
+    assert compare(base, 1277.0 * base).sentence() == "slower by a factor of 1,277 [1,264, 1,290]"
+    assert compare(base, base / 34.0).sentence() == "faster by a factor of 34 [33.7, 34.3]"
+    assert in_words(2.5, 1.9, 3.2) == "slower by a factor of 2.5 [1.9, 3.2]"
+    assert in_words(1.277) == "slower by 27.7 %"
+    assert in_words(1.277e12) == "slower by a factor of 1.28e+12"
 
 
 def test_what_rounds_share_cancels_when_paired() -> None:

@@ -222,7 +222,7 @@ class TestLab:
         """Quick sort wins, with an interval."""
         first, second = run("lab/sorting").splitlines()
         assert re.fullmatch(r"quick sort +[\d.]+ ms +the reference", first)
-        assert re.fullmatch(r"bubble sort +[\d.]+ ms +slower by [\d.]+ % \[[\d.]+ %, [\d.]+ %\]", second)
+        assert re.fullmatch(r"bubble sort +[\d.]+ ms +slower by a factor of [\d.]+ \[[\d.]+, [\d.]+\]", second)
 
     def test_sqlite_cache(self) -> None:
         """The cache answers in less time than the query, and its report says that it is one."""
@@ -259,3 +259,27 @@ class TestLab:
 
     def test_ci_gate(self) -> None:
         assert run("lab/ci_gate").startswith("parse: passed, score ")
+
+    @pytest.mark.parametrize(
+        ("parse", "verdict"),
+        [
+            ("kept.append(bytes(100_000))", r"it leaks 100 kB per call \[100 kB, 100 kB\]"),
+            ("time.sleep(0.06)", r"a call took 0\.06\d* s on average, more than 0\.05 s"),
+            ("1 / 0", r".+ of the calls failed, more than .+"),
+        ],
+        ids=["leaks", "slow", "fails"],
+    )
+    def test_ci_gate_ends_with_status_1(self, parse: str, verdict: str) -> None:
+        """For what its first line says it does, each by itself."""
+        planted = f"import sys, time, ci_gate; kept = []; ci_gate.parse = lambda: {parse}; sys.exit(ci_gate.main())"
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", planted],
+            cwd=EXAMPLES / "lab",
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        assert done.stderr == ""
+        assert re.match(rf"parse: {verdict}, score ", done.stdout)

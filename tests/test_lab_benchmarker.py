@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
 import math
+import pickle
 import random
+import re
+import signal
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,10 @@ from hotlap import (
     DebugLevel,
     PerformanceBenchmarker,
 )
+from hotlap.lab.grid import Grid
+from hotlap.lab.kinds.stress import stressed
+from hotlap.lab.report import RunVerdict
+from hotlap.stats.growth import Growth
 
 QUICK = BenchmarkConfig(iterations=30, warmup_iterations=3)
 
@@ -345,24 +354,6 @@ def test_history_and_files(tmp_path: Path) -> None:
     assert lab.get_benchmark_history() == []
 
 
-def test_a_grid_gives_a_report_for_each_point_and_the_scaling() -> None:
-    def quadratic(n: int, unused: str = "") -> int:
-        return sum(i * j for i in range(n) for j in range(n))
-
-    grid = PerformanceBenchmarker().benchmark_parameters(
-        quadratic,
-        {"n": [10, 40, 160], "unused": ["a", "b"]},
-        config=BenchmarkConfig(iterations=10, warmup_iterations=1),
-    )
-    assert [report.parameters for report in grid.reports] == [
-        {"n": n, "unused": text} for n in (10, 40, 160) for text in ("a", "b")
-    ]
-    scaling = grid.scaling["n"]
-    assert scaling is not None
-    assert 1.6 < scaling < 2.4
-    assert grid.scaling["unused"] is None
-
-
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -374,13 +365,37 @@ def test_a_grid_gives_a_report_for_each_point_and_the_scaling() -> None:
         (lambda lab: BenchmarkConfig(setup=3), TypeError, "setup=3 is not callable"),
         (lambda lab: BenchmarkConfig(arrival_rate=5.0, processes=True), ValueError, "with processes=True"),
         (lambda lab: PerformanceBenchmarker("loud"), ValueError, "give one of DebugLevel.BASIC"),
+        (lambda lab: PerformanceBenchmarker("loud"), ValueError, "or 'basic', 'detailed', 'profiling'"),
+        (lambda lab: PerformanceBenchmarker(None), ValueError, "debug_level=None is not known"),
+        (lambda lab: lab.benchmark_function(work, BenchmarkConfig(iterations=5)), TypeError, "pass config="),
+        (lambda lab: lab.benchmark_stress(work, 3, BenchmarkConfig()), TypeError, "give lambda: func(config)"),
+        (lambda lab: lab.compare_functions([(work, "a")], BenchmarkConfig()), TypeError, "pass config="),
+        (lambda lab: lab.benchmark_parameters(work, {"n": [1]}, BenchmarkConfig()), TypeError, "pass config="),
         (lambda lab: lab.compare_functions([]), ValueError, "nothing to compare"),
         (lambda lab: lab.compare_functions([work]), TypeError, "is no pair of a function and its name"),
         (lambda lab: lab.compare_functions([(work, "a"), (work, "a")]), ValueError, "two functions are called 'a'"),
         (lambda lab: lab.compare_functions([(work, "a")], base="b"), ValueError, "base='b' is none of the functions"),
         (lambda lab: lab.benchmark_parameters(work, {}), TypeError, "is no grid"),
+        (lambda lab: lab.benchmark_parameters(work, [1, 2]), TypeError, "parameters=[1, 2] is no grid"),
         (lambda lab: lab.benchmark_parameters(work, {"n": []}), ValueError, "is empty"),
+        (lambda lab: lab.benchmark_parameters(work, {"n": 5}), TypeError, "give {'n': [5]} for one value"),
+        (lambda lab: lab.benchmark_parameters(work, {"n": "abc"}), TypeError, "parameters['n']='abc' is no list"),
+        (lambda lab: lab.benchmark_parameters(work, {"n": {"a": 1}}), TypeError, "is no list of values"),
+        (lambda lab: lab.benchmark_parameters(work, {1: [2]}), TypeError, "parameters has the name 1: give a string"),
+        (lambda lab: lab.benchmark_parameters(work, {"n": [1]}, n=2), ValueError, "give it once"),
+        (
+            lambda lab: lab.benchmark_parameters(work, {"n": [1]}, benchmark_type="speed"),
+            ValueError,
+            "benchmark_type='speed' is not known: give one of BenchmarkType.FUNCTION",
+        ),
+        (
+            lambda lab: lab.benchmark_parameters(work, {"n": [1]}, benchmark_type=BenchmarkType.COMPARISON),
+            ValueError,
+            "use compare_functions",
+        ),
         (lambda lab: lab.set_baseline(3, BenchmarkMetrics(1.0)), TypeError, "name=3 is no string"),
+        (lambda lab: lab.set_baseline("", BenchmarkMetrics(1.0)), ValueError, "name='' is empty"),
+        (lambda lab: lab.compare_to_baseline(None, BenchmarkMetrics(1.0)), TypeError, "name=None is no string"),
         (lambda lab: lab.set_baseline("a", 3.0), TypeError, "is neither BenchmarkMetrics nor a BenchmarkReport"),
     ],
 )
@@ -396,6 +411,128 @@ def test_a_config_that_was_changed_is_checked_again() -> None:
     config.iterations = -1
     with pytest.raises(ValueError, match="iterations=-1 is not allowed"):
         PerformanceBenchmarker().benchmark_function(work, config=config)
+
+
+class TestConfig:
+    def test_an_option_that_does_not_exist_cannot_be_set(self) -> None:
+        config = BenchmarkConfig()
+        with pytest.raises(AttributeError, match="no option 'iteratons': did you mean 'iterations'"):
+            config.iteratons = 4  # type: ignore[attr-defined]
+
+    def test_it_can_be_copied_pickled_and_replaced(self) -> None:
+        config = BenchmarkConfig(iterations=7, setup=work)
+        for other in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config)), replace(config)):
+            assert other == config
+            assert other is not config
+        assert replace(config, iterations=8).iterations == 8
+
+    def test_a_users_own_may_have_more(self) -> None:
+        @dataclass
+        class Own(BenchmarkConfig):
+            label: str = "mine"
+
+        own = Own(iterations=3, label="other")
+        own.seen = True  # type: ignore[attr-defined]
+        report = PerformanceBenchmarker().benchmark_function(work, config=own)
+        assert len(report.metrics) == 3
+        assert isinstance(report.config, Own)
+        assert report.config.label == "other"
+
+
+@pytest.mark.parametrize("documented", [BenchmarkConfig, BenchmarkMetrics, BenchmarkReport, Grid, Growth, RunVerdict])
+def test_help_explains_every_field(documented: type) -> None:
+    """On a line of its own each, or several of a kind together."""
+    text = inspect.getdoc(documented) or ""
+    explained = {name.strip(" ,") for line in text.splitlines() for name in re.split(r"\s\s+|, ", line)[:2]}
+    assert {field.name for field in fields(documented)} <= explained
+
+
+class TestShown:
+    def test_a_report_is_a_dozen_lines(self) -> None:
+        """And one for each note and recommendation."""
+        report = PerformanceBenchmarker().benchmark_function(work, config=QUICK)
+        shown = str(report).splitlines()
+        assert shown[0] == "work (function)"
+        labels = {line[2:14].strip() for line in shown}
+        assert {"mean time", "median", "p95", "p99", "throughput", "memory", "CPU", "failures", "score", "verdict"} <= (
+            labels
+        )
+        said = len(report.verdict.notes) + len(report.recommendations)
+        assert len(shown) <= 14 + said + 2
+        assert any(line.split() == ["verdict", *report.verdict.sentence.split()] for line in shown)
+        for advice in report.recommendations:
+            assert f"  {advice}" in shown
+
+    def test_fresh_processes_have_a_line(self) -> None:
+        config = BenchmarkConfig(iterations=5, warmup_iterations=1, isolate=2, progress=False)
+        report = PerformanceBenchmarker().benchmark_function(statistics.fmean, [1.0, 2.0], config=config)
+        assert re.search(r"^  mean of 2 processes +\S+ .s +95 % interval: ", str(report), re.M)
+
+    def test_and_on_one_line(self) -> None:
+        report = PerformanceBenchmarker().benchmark_function(work, config=QUICK)
+        assert repr(report).startswith("<BenchmarkReport work (function): 30 iterations, mean ")
+        assert len(repr(report)) < 200
+
+    def test_one_without_a_time_too(self) -> None:
+        def fails() -> None:
+            raise ValueError("always")
+
+        report = PerformanceBenchmarker(DebugLevel.BASIC).benchmark_function(fails, config=QUICK)
+        assert "mean unknown" in repr(report)
+        assert re.search(r"^  failures +100 % +of ", str(report), re.M)
+        assert re.search(r"^  mean time +-$", str(report), re.M)
+
+
+def test_the_most_users_of_a_stress_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its docstring says: twice as many where there are CPUs for them, and never fewer than were asked for."""
+    monkeypatch.setattr("hotlap.lab.kinds.stress.cpus", lambda: 8)
+    most = {users: stressed(BenchmarkConfig(concurrent_users=users)).concurrent_users for users in (2, 6, 16)}
+    assert most == {2: 4, 6: 8, 16: 16}
+    assert "2 users become 4, 6 become 8, and 16 stay 16" in (inspect.getdoc(PerformanceBenchmarker.benchmark_stress))
+
+
+def test_an_interrupt_returns_what_was_measured() -> None:
+    """And the report says so, for whoever calls in a loop."""
+    calls = 0
+
+    def interrupted() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            signal.raise_signal(signal.SIGINT)
+
+    config = BenchmarkConfig(iterations=50, warmup_iterations=2, loops=1)
+    report = PerformanceBenchmarker().benchmark_function(interrupted, config=config)
+    assert len(report.metrics) == 5
+    assert (report.verdict.interrupted, report.verdict.complete) == (True, False)
+    assert report.verdict.sentence == "interrupted"
+    assert "Interrupted after 5 of 50 iterations." in report.verdict.notes
+
+
+@pytest.mark.parametrize("kind", ["memory", "cpu", "io", "network", "profiling"])
+def test_an_interrupt_of_what_comes_after_the_iterations_is_one(kind: str) -> None:
+    """All of them were measured, and yet the run was not what was asked for."""
+    if kind == "profiling":
+        pytest.importorskip("pyinstrument")
+    calls = 0
+
+    def interrupted() -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 13:
+            signal.raise_signal(signal.SIGINT)
+        return work()
+
+    lab = PerformanceBenchmarker("profiling" if kind == "profiling" else "detailed")
+    run = lab.benchmark_function if kind == "profiling" else getattr(lab, f"benchmark_{kind}")
+    report = run(interrupted, config=BenchmarkConfig(iterations=10, warmup_iterations=0, loops=1))
+    assert calls == 13
+    assert len(report.metrics) == 10
+    assert (report.verdict.interrupted, report.verdict.complete) == (True, False)
+
+
+def test_a_run_to_its_end_is_not_interrupted() -> None:
+    assert not PerformanceBenchmarker().benchmark_function(work, config=QUICK).verdict.interrupted
 
 
 def test_the_live_recorder_is_not_disturbed() -> None:

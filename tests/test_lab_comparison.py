@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hotlap import BenchmarkConfig, BenchmarkReport, DebugLevel, HotlapError, PerformanceBenchmarker
+from hotlap import BenchmarkConfig, BenchmarkReport, BenchmarkType, DebugLevel, HotlapError, PerformanceBenchmarker
 from hotlap.lab.baseline import judged
 from lab_subjects import die, fail, more_work, note_process, sleep_long, work, work_async
 
@@ -116,26 +117,100 @@ class TestApart:
 
 
 class TestBaseline:
-    def report(self, mean: float, spread: float, processes: list[float] | None = None) -> BenchmarkReport:
+    def report(
+        self, mean: float | None, spread: float = 0.01, processes: list[float] | None = None, **environment: Any
+    ) -> BenchmarkReport:
+        """With these numbers, measured on a machine where nothing else ran."""
         report = PerformanceBenchmarker().benchmark_function(work, config=BenchmarkConfig(iterations=2))
+        report.environment.update({"others": 0.0, "stolen": None, **environment})
         report.summary["avg_execution_time"] = mean
-        report.summary["confidence_intervals"] = {"avg_execution_time": [mean - spread, mean + spread]}
+        report.summary["confidence_intervals"] = (
+            {} if mean is None else {"avg_execution_time": [mean - spread, mean + spread]}
+        )
         if processes is not None:
             report.summary["process_means"] = {"processes": len(processes), "means_s": processes}
         return report
 
     def test_a_regression_is_beyond_chance_and_beyond_what_is_allowed(self) -> None:
-        before = self.report(1.0, 0.01)
-        assert judged(before, self.report(1.3, 0.01), 0.1).regressed
-        assert not judged(before, self.report(1.05, 0.01), 0.1).regressed  # allowed
+        before = self.report(1.0)
+        assert judged(before, self.report(1.3), 0.1).regressed
+        assert not judged(before, self.report(1.05), 0.1).regressed  # allowed
         assert not judged(before, self.report(1.3, 0.5), 0.1).regressed  # chance
-        assert not judged(before, self.report(0.7, 0.01), 0.1).regressed  # faster
-        assert "faster by 30.0%" in judged(before, self.report(0.7, 0.01), 0.1).sentence
+        assert not judged(before, self.report(0.7), 0.1).regressed  # faster
+        assert judged(before, self.report(0.7), 0.1).sentence.startswith("faster by 30 % [28.3 %, 31.7 %]; one process")
+        assert "slower by 5 % [3 %, 7.1 %], within the 10 % that is allowed" in (
+            judged(before, self.report(1.05), 0.1).sentence
+        )
+        assert judged(before, self.report(1276.0), 0.1).sentence.startswith(
+            "slower by a factor of 1,276 [1,263, 1,289]"
+        )
+
+    def test_nothing_may_be_allowed(self) -> None:
+        """Then what is certain is a regression, however small; but never what is chance."""
+        before = self.report(1.0, 0.001, [1.0, 1.001, 0.999, 1.0, 1.001, 0.999])
+        slower = self.report(1.02, 0.001, [1.02, 1.021, 1.019, 1.02, 1.018, 1.021])
+        assert judged(before, slower, 0.0).regressed
+        assert judged(self.report(1.0), self.report(1.03), 0.0).regressed
+        assert not judged(self.report(1.0), self.report(1.01), 0.0).regressed
 
     def test_process_means_are_compared_when_both_have_them(self) -> None:
         before = self.report(1.0, 0.001, [1.0, 1.01, 0.99, 1.0, 1.01, 0.99])
         slower = self.report(1.3, 0.001, [1.3, 1.31, 1.29, 1.3, 1.28, 1.31])
         same = self.report(1.02, 0.001, [1.0, 1.05, 0.97, 1.02, 1.04, 0.99])
         assert judged(before, slower, 0.1).regressed
-        assert "fresh processes" in judged(before, slower, 0.1).sentence
+        assert judged(before, slower, 0.1).sentence.endswith("fresh processes")
         assert not judged(before, same, 0.1).regressed
+
+    def test_one_process_is_said_to_be_one(self) -> None:
+        said = judged(self.report(1.0), self.report(1.3), 0.1).sentence
+        assert "one process is one throw of the dice" in said
+        assert "isolate=10" in said
+
+    def test_what_other_work_on_the_machine_explains_is_doubtful(self) -> None:
+        """With half of the CPU time, calls take up to twice as long: 1.7 times says nothing, 2.3 times does."""
+        before = self.report(1.0)
+        some, much = (judged(before, self.report(mean, others=0.5), 0.1) for mean in (1.708, 2.3))
+        assert (some.regressed, some.doubtful) == (False, True)
+        assert some.sentence.startswith(
+            "slower by 70.8 % [68.1 %, 73.5 %], but others took 50 % of the machine's CPU time meanwhile, which can "
+            "make calls take 2 times as long: run it again on a quiet machine; "
+        )
+        assert (much.regressed, much.doubtful) == (True, False)
+        assert "others took 50 % of the machine's CPU time meanwhile" in much.sentence
+        assert judged(before, self.report(1.2, others=0.06, stolen=0.06), 0.1).doubtful
+        assert judged(before, self.report(1.2, others=0.01, stolen=0.01), 0.1).regressed
+
+    def test_a_noisy_baseline_is_said(self) -> None:
+        """It makes a regression look small, and is no excuse for one."""
+        noisy = self.report(1.0, others=0.4)
+        assert judged(noisy, self.report(1.3), 0.1).regressed
+        for mean in (0.7, 1.0, 1.3):
+            assert (
+                "while the baseline was measured, which may be too slow"
+                in judged(noisy, self.report(mean), 0.1).sentence
+            )
+
+    def test_another_machine_is_said(self) -> None:
+        said = judged(self.report(1.0, cpu="A"), self.report(1.3, cpu="B"), 0.1).sentence
+        assert "measured elsewhere: cpu is B, and was A for the baseline" in said
+
+    def test_a_run_without_a_success_has_regressed(self) -> None:
+        found = judged(self.report(1.0), self.report(None), 0.1)
+        assert found.regressed
+        assert found.change is None
+        assert found.sentence == "no call succeeded: there is no time to hold against the 1 s before"
+
+    def test_what_cannot_be_compared_is_refused(self) -> None:
+        before, now = self.report(1.0), self.report(1.0)
+        with pytest.raises(ValueError, match="the baseline of work has no successful call"):
+            judged(self.report(None), now, 0.1)
+        other = replace(before, benchmark_type=BenchmarkType.MEMORY)
+        with pytest.raises(ValueError, match="is of type memory, this is of type function"):
+            judged(other, now, 0.1)
+        for allowed in (-0.1, float("nan")):
+            with pytest.raises(ValueError, match=r"allowed=.* is not allowed: give a fraction from 0"):
+                judged(before, now, allowed)
+
+    def test_the_noise_of_a_run_is_in_its_report(self) -> None:
+        report = PerformanceBenchmarker().benchmark_function(work, config=BenchmarkConfig(iterations=500))
+        assert {"load", "others", "stolen"} <= set(report.environment)

@@ -58,6 +58,21 @@ def test_failures_are_classed_by_type_and_place() -> None:
     assert many.traceback.rstrip().endswith("ValueError: three")
 
 
+def test_the_first_traceback_is_kept() -> None:
+    """Of failures at one place the message may differ: the first is what all began with."""
+    calls = 0
+
+    def fails() -> None:
+        nonlocal calls
+        calls += 1
+        raise ValueError(f"call {calls}")
+
+    (one,) = classed(run(fails, iterations=5, warmup_iterations=0, loops=1))
+    assert one.count == 5
+    assert one.message == "call 1"
+    assert one.traceback.rstrip().endswith("ValueError: call 1")
+
+
 def test_the_traceback_begins_with_the_subject() -> None:
     """No frame of ours comes before the user's code."""
 

@@ -134,6 +134,21 @@ def test_an_interrupt_of_an_async_run_too() -> None:
     assert len(outcome.series.time_s) <= 6
 
 
+def test_an_interrupt_of_an_async_function_that_never_suspends() -> None:
+    """No event loop tells it anything: the run ends after the call."""
+    calls = 0
+
+    async def interrupted() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            signal.raise_signal(signal.SIGINT)
+
+    outcome = run(interrupted, loops=1, warmup_iterations=2, iterations=50)
+    assert outcome.interrupted
+    assert calls == 8
+
+
 def test_the_signal_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGALRM)
     run(lambda: None, iterations=2)

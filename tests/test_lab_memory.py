@@ -1,22 +1,15 @@
-"""MEMORY: what a call peaks at and keeps is what it allocates, a leak is found where it is, and nothing is called one
-that is none.
-"""
+"""MEMORY: what a call peaks at and keeps is what it allocates, whatever else the user's program does."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import functools
 import gc
 import json
-import mmap
 import sqlite3
-import sys
 import threading
 import time
 import tracemalloc
 from collections import deque
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,41 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotlap import BenchmarkConfig, DebugLevel, PerformanceBenchmarker, core
-from hotlap.errors import HotlapError
 from hotlap.lab.kinds.memory import Memory
-from hotlap.lab.looks import heap, traced
+from hotlap.lab.looks import heap
 from hotlap.lab.looks.memory import MemoryTracker
 from hotlap.lab.looks.procfs import Unreadable
-from hotlap.lab.looks.retention import Retention, amount
-from hotlap.stats.leak import LEAK, NONE, NOT_JUDGED, PLATEAU, Growth
 from kinds import examined
-
-glibc = pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc from 2.33 on tells what malloc has given out"
-)
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells this, others do not")
+from memory_looks import look, median, shorten
 
 
 @pytest.fixture(autouse=True)
 def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer calls, and collections that look only at what a test makes: there are many in each look."""
-    monkeypatch.setattr(traced, "_SINGLE_S", 0.1)
-    monkeypatch.setattr(traced, "_BLOCKS_S", 0.3)
-    gc.collect()
-    gc.freeze()
-
-
-def look(func: Any, *args: Any, **options: Any) -> dict[str, Any]:
-    """The details of a short run."""
-    _, examination = examined(Memory, func, *args, **{"iterations": 10, "warmup_iterations": 2, **options})
-    assert not tracemalloc.is_tracing()
-    return examination.details
-
-
-def median(details: dict[str, Any], what: str) -> float:
-    value = details[f"{what}_bytes"]["median"]
-    assert value is not None
-    return float(value)
+    shorten(monkeypatch)
 
 
 # -- what a call peaks at, and gives back --------------------------------------------------------------------------
@@ -164,178 +133,6 @@ def test_async_calls_share_one_event_loop() -> None:
     assert len(loops) <= 2  # one for the run, one for the look
 
 
-# -- leaks --------------------------------------------------------------------------------------------------------
-
-
-def test_what_each_call_keeps_is_a_leak_with_its_line() -> None:
-    kept = []
-
-    def leak() -> None:
-        kept.append(bytes(67))  # with its header 100 bytes
-
-    _, examination = examined(Memory, leak, iterations=10)
-    found = examination.details["leak"]
-    assert (found["kind"], found["where"]) == ("leak", "python")
-    assert 90 <= found["low"] <= 110 <= found["high"] + 10
-    assert found["sites"][0]["file"] == __file__
-    assert found["sites"][0]["line"] == leak.__code__.co_firstlineno + 1
-    assert found["sites"][0]["code"].startswith("kept.append")
-    assert found["sites"][0]["blocks"] == pytest.approx(1, abs=0.01)
-    assert found["sentence"] in examination.advice
-    assert f"{__file__}:{leak.__code__.co_firstlineno + 1}" in found["sentence"]
-
-
-def test_an_object_in_each_tenth_call_is_a_leak() -> None:
-    kept, calls = [], 0
-
-    def leak() -> None:
-        nonlocal calls
-        calls += 1
-        if calls % 10 == 0:
-            kept.append(bytes(991))
-
-    found = look(leak)["leak"]
-    assert found["kind"] == "leak"
-    assert found["low"] <= 103.2  # with its place in the list, which grows by leaps
-    assert found["high"] >= 102.4
-
-
-def test_the_callers_of_the_line_that_leaks_are_told() -> None:
-    kept = []
-
-    def keep() -> None:
-        kept.append(bytearray(1000))
-
-    def caller() -> None:
-        keep()
-
-    site = look(caller)["leak"]["sites"][0]
-    assert site["line"] == keep.__code__.co_firstlineno + 1
-    assert site["stack"] == (f"{__file__}:{caller.__code__.co_firstlineno + 1}",)
-
-
-def test_an_async_leak_is_found() -> None:
-    kept = []
-
-    async def leak() -> None:
-        await asyncio.sleep(0)
-        kept.append(bytes(67))
-
-    assert look(leak)["leak"]["kind"] == "leak"
-
-
-@glibc
-def test_memory_that_is_not_pythons_leaks_too() -> None:
-    """What C code takes from malloc is seen beside the objects of Python."""
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype = ctypes.c_void_p
-
-    def leak() -> None:
-        libc.malloc(1000)
-
-    found = look(leak)["leak"]
-    assert (found["kind"], found["where"]) == ("leak", "native")
-    assert 1000 <= found["low"] <= found["high"] <= 1100
-    assert found["levels"]["traced_bytes"]["kind"] == "none"
-    assert "outside of Python's objects" in found["sentence"]
-
-
-@linux
-def test_mapped_memory_is_seen_as_resident_memory() -> None:
-    maps = []
-
-    def leak() -> None:
-        maps.append(mmap.mmap(-1, 1 << 16))
-        maps[-1].write(bytes(1 << 16))
-        time.sleep(0.001)  # some hundred calls are enough
-
-    found = look(leak)["leak"]
-    assert found["kind"] == "leak"
-    assert found["levels"]["rss_bytes"]["low"] == pytest.approx(1 << 16, rel=0.1)
-
-
-# -- caches, and what else is no leak -----------------------------------------------------------------------------
-
-
-def numbered(maxsize: int | None) -> Any:
-    """A function with a cache in which no key comes twice."""
-
-    @functools.lru_cache(maxsize=maxsize)
-    def cached(number: int) -> bytes:
-        return bytes(300)
-
-    calls = iter(range(10**9))
-    return cached, lambda: cached(next(calls)) and None
-
-
-def test_a_cache_that_is_soon_full_is_no_leak() -> None:
-    _, call = numbered(200)
-    assert look(call)["leak"]["kind"] in {"plateau", "none"}
-
-
-def test_a_full_cache_replaces_what_earlier_calls_had_kept() -> None:
-    """Its entries are new to tracemalloc, but they add nothing."""
-    cached, call = numbered(200_000)
-    for number in range(-200_000, 0):
-        cached(number)
-    found = look(call, loops=1)["leak"]
-    assert found["levels"]["traced_bytes"]["kind"] == "leak"
-    assert found["kind"] == "plateau"
-    assert "take the place" in found["sentence"]
-
-
-def test_a_ring_is_no_leak() -> None:
-    ring: deque[bytes] = deque((bytes(5000) for _ in range(3000)), maxlen=3000)
-    found = look(lambda: ring.append(bytes(5000)), loops=1)["leak"]
-    assert found["kind"] in {"plateau", "none"}
-
-
-def test_a_ring_that_was_filled_on_the_way_is_no_leak() -> None:
-    """What tracemalloc sees of it grows by fits and starts, and cannot be judged; what is in use does not grow."""
-    unjudged = Growth(NOT_JUDGED, "by fits and starts", 3600.0, 2500.0, 4600.0, 250.0, 1900.0, 15e6, 2952, 20, 2460)
-    still = Growth(NONE, "", 0.0, 0.0, 0.0, 0.0, 0.3, 0.0, 0, 20, 2880)
-    retention = Retention(unjudged, python=still, native=still, resident=still)
-    assert retention.kind == PLATEAU
-    assert "take the place" in retention.sentence
-    assert Retention(unjudged, python=still).kind == NOT_JUDGED
-    grows = replace(still, kind=LEAK, per_call=5000.0, low=4000.0, high=6000.0)
-    assert Retention(unjudged, python=still, native=grows, resident=grows).kind == LEAK
-
-
-def test_a_bounded_cache_that_fills_is_named() -> None:
-    _, call = numbered(10**9)
-    found = look(call)["leak"]
-    assert found["kind"] == "cache filling"
-    assert found["caches"][0]["name"].endswith("numbered.<locals>.cached")
-    assert found["caches"][0]["maxsize"] == 10**9
-    assert "numbered.<locals>.cached" in found["sentence"]
-
-
-def test_a_cache_without_bound_is_a_leak_and_named() -> None:
-    _, call = numbered(None)
-    found = look(call)["leak"]
-    assert found["kind"] == "leak"
-    assert "numbered.<locals>.cached has no maxsize" in found["sentence"]
-
-
-def test_a_working_set_of_changing_size_is_no_leak() -> None:
-    held: list[bytes] = []
-    sizes = iter(np.random.default_rng(1).integers(1, 50_000, 10**6).tolist())
-
-    def work() -> None:
-        held[:] = [bytes(next(sizes))]
-
-    assert look(work)["leak"]["kind"] == "none"
-
-
-def test_no_leak_says_what_would_have_been_seen() -> None:
-    found = look(lambda: [1] * 100)["leak"]
-    assert found["kind"] == "none"
-    assert 0 < found["smallest_seen"] < 100
-    assert found["calls"] > 100
-    assert "would have been seen" in found["sentence"]
-
-
 # -- what the user's program does ---------------------------------------------------------------------------------
 
 
@@ -437,6 +234,13 @@ def test_a_call_that_hangs_in_the_look_is_ended() -> None:
     assert not tracemalloc.is_tracing()
 
 
+def test_the_budget_that_is_told_is_the_users() -> None:
+    """Not what the timed part has left of it."""
+    report = PerformanceBenchmarker().benchmark_memory(time.sleep, 600, config=BenchmarkConfig(timeout=0.5))
+    assert "Memory was not looked at to the end: the time budget of 0.5 s is spent." in report.verdict.notes
+    assert [mark.sentence for mark in report.verdict.marks] == ["the time budget of 0.5 s is spent"]
+
+
 def test_no_time_left_is_said() -> None:
     _, examination = examined(Memory, lambda: time.sleep(0.01), iterations=3, loops=1, budget_s=0.15)
     leak = examination.details["leak"]
@@ -503,7 +307,7 @@ def test_the_collector_is_seen_and_its_policy_kept() -> None:
 
     seen = look(garbage)["gc"]
     assert sum(seen["collections"]) > 0
-    assert seen["collected"] > 0
+    assert seen["collected_objects"] > 0
     assert 0 < seen["longest_pause_s"] <= seen["pause_s"]
     assert 0 < seen["share_of_time"] < 1
     assert not any(getattr(callback, "__name__", "") == "_watch" for callback in gc.callbacks)
@@ -585,115 +389,3 @@ def test_details_are_plain() -> None:
     assert json.loads(json.dumps(details)).keys() == details.keys()
     assert details["tracing_slowdown"] > 0
     assert details["rss"]["end_mb"] > 0
-
-
-# -- the tracker --------------------------------------------------------------------------------------------------
-
-
-def test_the_tracker_tells_peak_and_rest_of_a_block() -> None:
-    with MemoryTracker() as memory:
-        passing = bytes(10_000_000)
-        kept = bytearray(2_000_000)
-        del passing
-    assert memory.peak_mb == pytest.approx(12, rel=0.01)
-    assert memory.retained_mb == pytest.approx(2, rel=0.01)
-    assert memory.sites[0].code == "kept = bytearray(2_000_000)"
-    assert memory.sites[0].bytes == pytest.approx(len(kept), rel=0.01)
-    assert not tracemalloc.is_tracing()
-
-
-def test_the_tracker_bills_nothing_for_itself() -> None:
-    with MemoryTracker() as memory:
-        pass
-    assert memory.peak_mb is not None
-    assert memory.retained_mb is not None
-    assert 0 <= memory.peak_mb < 0.005
-    assert abs(memory.retained_mb) < 0.005
-    assert sum(site.bytes for site in memory.sites) < 500
-
-
-@linux
-def test_the_tracker_reads_the_resident_memory() -> None:
-    with MemoryTracker(trace=False) as memory:
-        assert not tracemalloc.is_tracing()
-        kept = mmap.mmap(-1, 20_000_000)
-        kept.write(bytes(20_000_000))
-    assert memory.rss_growth_mb == pytest.approx(20, abs=3)
-    assert memory.rss_mb is not None
-    assert memory.rss_mb > 20
-    assert (memory.peak_mb, memory.retained_mb, memory.cyclic_mb) == (None, None, None)
-    kept.close()
-
-
-def test_the_tracker_sees_cycles_and_collections() -> None:
-    gc.disable()
-    try:
-        with MemoryTracker() as memory:
-            part: list[Any] = [bytes(300_000)]
-            part.append(part)
-            del part
-            assert memory.retained_mb == pytest.approx(0.3, rel=0.02)  # so far
-            assert memory.cyclic_mb is None
-        assert memory.cyclic_mb == pytest.approx(0.3, rel=0.02)
-        assert memory.retained_mb == pytest.approx(0, abs=0.005)
-        assert memory.collections == (0, 0, 0)
-        with memory:
-            gc.collect()
-        assert sum(memory.collections) == 1
-        assert 0 < memory.longest_gc_pause_s <= memory.gc_pause_s
-    finally:
-        gc.enable()
-
-
-def test_trackers_nest_and_none_takes_the_others_peak() -> None:
-    with MemoryTracker() as outer:
-        len(bytes(3_000_000))
-        with MemoryTracker() as inner:
-            len(bytes(1_000_000))
-        assert tracemalloc.is_tracing()
-    assert outer.peak_mb == pytest.approx(3, rel=0.01)
-    assert inner.peak_mb == pytest.approx(1, rel=0.01)
-    assert not tracemalloc.is_tracing()
-
-
-def test_the_tracker_is_used_again_from_the_start() -> None:
-    memory = MemoryTracker()
-    assert (memory.peak_mb, memory.rss_mb, memory.blocks) == (None, None, None)
-    memory.start()
-    first = bytes(5_000_000)
-    memory.stop()
-    memory.start()
-    second = bytes(1_000_000)
-    memory.stop()
-    assert memory.retained_mb == pytest.approx(1, rel=0.01)
-    assert (len(first), len(second)) == (5_000_000, 1_000_000)
-
-
-def test_the_tracker_says_what_it_cannot_do() -> None:
-    memory = MemoryTracker()
-    with pytest.raises(HotlapError, match="does not run: call start"):
-        memory.stop()
-    with memory, pytest.raises(HotlapError, match="runs already: call stop"):
-        memory.start()
-
-
-def test_the_tracker_leaves_the_users_tracing_on_and_tells_only_what_is_new() -> None:
-    tracemalloc.start(2)
-    try:
-        before = bytes(1_000_000)
-        with MemoryTracker() as memory:
-            kept = bytes(500_000)
-        assert tracemalloc.is_tracing()
-        assert memory.retained_mb == pytest.approx(0.5, rel=0.01)
-        assert [site.code for site in memory.sites] == ["kept = bytes(500_000)"]
-        assert (len(before), len(kept)) == (1_000_000, 500_000)
-    finally:
-        tracemalloc.stop()
-
-
-@given(st.floats(-1e12, 1e12))
-def test_amounts_are_in_units_that_people_use(size: float) -> None:
-    assert amount(size).split()[-1] in {"byte", "bytes", "kB", "MB", "GB", "TB"}
-    assert amount(1) == "1 byte"
-    assert amount(120) == "120 bytes"
-    assert amount(1500) == "1.5 kB"

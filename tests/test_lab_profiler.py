@@ -117,6 +117,7 @@ def test_a_function_written_in_c_is_named() -> None:
     assert (found.lines[0].function, found.lines[0].line) == ("sorted", 0)
     assert found.lines[0].place == "sorted"
     assert found.lines[0].share > 0.9
+    assert profile(bytes, 5_000_000).lines[0].place == "bytes"  # of a type no call is seen
 
 
 def test_waiting_is_where_the_users_code_waits() -> None:
@@ -141,6 +142,34 @@ def test_no_frame_of_ours_is_a_hot_line() -> None:
     for found in (profile(lambda: None), profile(work), profile(naps)):
         assert not any(one.file.startswith((LAB, "<hotlap")) for one in found.lines)
         assert not any(one.file.startswith((LAB, "<hotlap")) for one in found.allocations)
+
+
+def test_what_the_lab_does_around_a_call_is_in_no_list() -> None:
+    """Neither its own calls of the standard library, nor the setup and teardown, which are in no time either."""
+
+    def setup() -> tuple[tuple[bytes], dict[str, Any]]:
+        return (bytes(3_000_000),), {}
+
+    def call(given: bytes) -> int:
+        block = bytearray(1_000_000)
+        return len(block) + sum(range(20_000))
+
+    config = BenchmarkConfig(setup=setup, teardown=lambda: sum(range(20_000)))
+    with Guard(config) as guard:
+        found = PerformanceProfiler(seconds=0.2).profile_subject(Subject(call), config, guard)
+    assert {(one.file, one.function) for one in found.lines} == {(__file__, "call")}
+    assert found.peak_bytes == pytest.approx(1e6, rel=0.01)
+    assert [one.code for one in found.allocations] == ["block = bytearray(1_000_000)"]
+
+
+@pytest.mark.parametrize("func", [lambda: None, lambda: [1], naps], ids=["nothing", "list", "async"])
+def test_a_call_that_allocates_next_to_nothing_has_no_sites(func: Callable[..., Any]) -> None:
+    """A profile function makes objects of its own, for each call that is open: they would be most of what is held."""
+    found = profile(func)
+    assert found.peak_bytes is not None
+    assert found.peak_bytes < 5_000
+    assert found.allocations == ()
+    assert all(one.file == __file__ for one in found.lines if one.line)
 
 
 def test_how_much_slower_the_calls_were_is_told() -> None:

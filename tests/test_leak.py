@@ -149,7 +149,7 @@ def test_a_cache_that_is_full_is_a_plateau(part: float) -> None:
     found = judged(100.0 * np.minimum(T, part * T[-1]))
     assert found.kind == PLATEAU
     assert found.grown == pytest.approx(100 * part * T[-1])
-    assert found.settled_after == pytest.approx(part * T[-1], abs=2 * CALLS)
+    assert found.settled_after_calls == pytest.approx(part * T[-1], abs=2 * CALLS)
 
 
 @pytest.mark.parametrize("part", [0.3, 0.4, 0.5])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from hotlap.cli import output
 
@@ -45,6 +48,29 @@ def test_a_pipe_has_a_fixed_width(monkeypatch: pytest.MonkeyPatch) -> None:
     assert output.console().width == 120
     monkeypatch.setenv("COLUMNS", "90")
     assert output.console().width == 90
+
+
+def _shown(width: int, *drop: int) -> list[str]:
+    screen = Console(width=width, file=io.StringIO())
+    rows = output.table("function", "mean time", "verdict", right=("mean time",))
+    rows.columns[0].no_wrap = True
+    rows.add_row(Text("fns.py:Class.method"), "12.35 ms", "slower by 12 % [10 %, 14 %]")
+    screen.print(output.fitted(rows, screen, *drop))
+    return [line.rstrip() for line in screen.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def test_a_narrow_table_keeps_names_and_numbers_whole() -> None:
+    """Words fold; then columns go, in the order that is given; a number is never cut off."""
+    assert _shown(80)[-1] == "fns.py:Class.method    12.35 ms   slower by 12 % [10 %, 14 %]"
+    folded = _shown(46, 2)
+    assert folded[2].startswith("fns.py:Class.method    12.35 ms   slower by")
+    assert "[10 %," in folded[3]
+    assert _shown(35, 2) == ["function              mean time", "─" * 31, "fns.py:Class.method    12.35 ms"]
+    assert _shown(20, 2, 1) == ["function", "─" * 19, "fns.py:Class.method"]
+
+
+def test_where_not_even_the_name_has_room_it_folds() -> None:
+    assert "".join(_shown(12, 2, 1)[2:]) == "fns.py:Class.method"
 
 
 def test_a_place_is_as_short_as_it_is_still_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

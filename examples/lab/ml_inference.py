@@ -30,8 +30,7 @@ def main() -> None:
     for report in grid.reports:
         batch, mean = report.parameters["batch"], report.summary["avg_execution_time"]
         print(f"batch {batch:4}: {1e3 * mean:7.2f} ms, {1e6 * mean / batch:9.1f} us an image")
-    scaling = grid.scaling["batch"]
-    print(f"time grows with the batch size to the power of {scaling:.2f}" if scaling is not None else "no scaling")
+    print(grid.scaling["batch"].sentence())
 
 
 if __name__ == "__main__":

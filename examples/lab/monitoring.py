@@ -40,7 +40,7 @@ def watch(catalogue: Catalogue, stop: threading.Event) -> None:
         report = lab.benchmark_function(catalogue.find_last, config=config)
         found = judged(first, report, allowed=0.2)
         print(f"round {number}: {1e6 * report.summary['avg_execution_time']:6.1f} us, ", end="")
-        print(f"{'regressed' if found.regressed else 'as before'} ({found.change:+.0%})")
+        print(f"{'regressed' if found.regressed else 'as before'}: {found.sentence}")
 
 
 def main() -> None:

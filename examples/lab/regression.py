@@ -37,7 +37,8 @@ def main() -> None:
         before = lab.load_report(path)
         for change in (count_words, count_words_changed):
             found = judged(before, lab.benchmark_function(change, config=config), allowed=1.0)
-            print(f"{change.__name__:20} {'REGRESSED' if found.regressed else 'ok':10} {found.sentence}")
+            verdict = "REGRESSED" if found.regressed else "doubtful" if found.doubtful else "ok"
+            print(f"{change.__name__:20} {verdict:10} {found.sentence}")
 
 
 if __name__ == "__main__":

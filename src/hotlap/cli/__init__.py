@@ -1,11 +1,13 @@
-"""The command line. Exit codes: 0 done (findings are no error), 1 something failed, 2 wrong usage.
+"""The command line. Exit codes: 0 done (findings are no error), 1 something failed, 2 wrong usage, 3 undecided (of
+`bench` with a baseline), 130 after Ctrl-C.
 
 Nothing here is imported with `import hotlap`; typer and rich come with the extra `cli`:
 
     app       the commands put together
     output    the console, and numbers as text
-    report    reports as tables and paragraphs
-    doctor, config, rules, demo    one command each
+    report    reports as tables and paragraphs; lab, kinds: those of the lab
+    target    what the lab's commands call; gate: how they end
+    doctor, config, rules, demo, bench, compare    one command each
 """
 
 from __future__ import annotations

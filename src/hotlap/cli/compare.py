@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from ..errors import OptionError
 from . import target
+from .gate import INTERRUPTED, MaxSlower, allowed
 from .output import console
 
 __all__ = ["compare"]
@@ -18,46 +22,77 @@ def compare(
     functions: Annotated[
         list[str], typer.Argument(metavar="MODULE:FUNCTION...", help="Two or more; the first is the base.")
     ],
-    arg: Annotated[list[str] | None, typer.Option(help="A positional argument, a Python literal; repeat it.")] = None,
-    kw: Annotated[list[str] | None, typer.Option(help="A keyword argument, name=value; repeat it.")] = None,
+    arg: target.Arg = None,
+    kw: target.Kw = None,
     iterations: Annotated[int, typer.Option(help="Iterations of each.")] = 100,
     warmup: Annotated[int, typer.Option(help="Iterations before that.")] = 10,
     isolate: Annotated[int, typer.Option(help="Compare the means of this many fresh processes each.")] = 0,
     timeout: Annotated[float, typer.Option(help="Seconds for each function.")] = 30.0,
     json: Annotated[Path | None, typer.Option(help="Write the reports to files in this directory.")] = None,
-    max_slower: Annotated[
-        float | None, typer.Option(help="Percent slower than the first from which on another one fails.")
-    ] = None,
+    max_slower: MaxSlower = None,
 ) -> None:
-    """Compare functions, measured in turn. Exit status 1 when one passed a limit, or is slower than --max-slower."""
-    from ..lab import BenchmarkConfig, PerformanceBenchmarker
-    from .lab import comparison
+    """Compare functions, measured in turn; one that is named twice is compared with itself.
 
+    \b
+    Exit status:
+    0    all passed
+    1    one passed a limit, or is slower than the first by more than --max-slower
+    2    wrong usage
+    130  after Ctrl-C
+    """
     if len(functions) < 2:
         raise OptionError(f"there is nothing to compare {functions[0]} with: name two functions or more")
-    if len(set(functions)) < len(functions):
-        raise OptionError("a function is named twice: name each once")
-    if json is not None and not json.is_dir():
-        raise OptionError(f"--json={str(json)!r} is no directory: create it first")
+    limit = None if max_slower is None else allowed(max_slower)
+
+    from ..lab import BenchmarkConfig, PerformanceBenchmarker
+    from ..lab.export import check
+    from .lab import comparison
+
+    names = _names(functions)
+    files = {} if json is None else _files(names, json)
+    for file in files.values():
+        check(file, "--json")
     lab = PerformanceBenchmarker()
     config = BenchmarkConfig(iterations=iterations, warmup_iterations=warmup, isolate=isolate, timeout=timeout)
-    pairs = [(target.load(name), name) for name in functions]
+    pairs = [(target.load(function), name) for function, name in zip(functions, names, strict=True)]
     reports = lab.compare_functions(
-        pairs, *target.arguments(arg or ()), config=config, base=functions[0], **target.keywords(kw or ())
+        pairs, *target.arguments(arg or ()), config=config, base=names[0], **target.keywords(kw or ())
     )
     screen = console()
-    screen.print(comparison(reports))
+    screen.print(comparison(reports, screen))
     failed = False
     for name, report in reports.items():
         found = report.details["comparison"]
-        slower = found["verdict"] == "slower" and max_slower is not None and found["ratio"] > 1.0 + max_slower / 100.0
+        slower = found["verdict"] == "slower" and limit is not None and found["ratio"] > 1.0 + limit
         failed = failed or slower or not report.verdict.passed
         for mark in report.verdict.marks:
-            screen.print(f"{name}: {mark.sentence}", style="red")
+            screen.print(Text(f"{name}: {mark.sentence}", "red"))
     for note in dict.fromkeys(note for report in reports.values() for note in report.verdict.notes):
-        screen.print(note, style="dim")
-    if json is not None:
-        for report in reports.values():
-            path = json / f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in report.benchmark_name)}.json"
-            screen.print(f"report: {lab.export_report(report, path)}")
-    raise typer.Exit(1 if failed else 0)
+        screen.print(Text(note, "dim"))
+    for name, file in files.items():
+        screen.print(Text(f"report: {lab.export_report(reports[name], file)}"))
+    interrupted = any(report.verdict.interrupted for report in reports.values())
+    raise typer.Exit(INTERRUPTED if interrupted else int(failed))
+
+
+def _names(functions: Sequence[str]) -> list[str]:
+    """One for each: "a:f", and "a:f (2)" where it comes again."""
+    return [
+        function if (times := functions[: index + 1].count(function)) == 1 else f"{function} ({times})"
+        for index, function in enumerate(functions)
+    ]
+
+
+def _files(names: Sequence[str], directory: Path) -> dict[str, Path]:
+    """A file for each report, with a number where its name is taken."""
+    if not directory.is_dir():
+        raise OptionError(f"--json={str(directory)!r} is no directory: create it first")
+    files: dict[str, Path] = {}
+    for name in names:
+        stem = re.sub(r"[^\w.-]+", "_", name).strip("_")
+        path, number = directory / f"{stem}.json", 1
+        while path in files.values():
+            number += 1
+            path = directory / f"{stem}_{number}.json"
+        files[name] = path
+    return files

@@ -5,125 +5,99 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.markup import escape
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ..lab.report import BenchmarkReport
-from ..rules.words import megabytes, rate
-from .output import count, digits, duration, near, number, share, table
+from ..lab.rows import rows
+from ..rules.words import rate
+from . import kinds
+from .output import digits, duration, fitted, near, share, table
 
 __all__ = ["comparison", "lines", "measured"]
 
 _LINES = 8
-_SHOWN = ("profile", "comparison", "levels")  # details with a table of their own
 
 
-def measured(report: BenchmarkReport) -> Table:
-    """The numbers of one report."""
-    summary, rows = report.summary, table("", "", "")
-    intervals = summary.get("confidence_intervals", {})
-    level = f"{100 * intervals.get('level', report.config.confidence):g} % interval"
-    for key, label in (
-        ("avg", "mean time"),
-        ("p50", "median"),
-        ("p95", "p95"),
-        ("p99", "p99"),
-        ("min", "fastest"),
-        ("max", "slowest"),
-    ):
-        value = summary[f"{key}_execution_time"]
-        interval = intervals.get(f"{key}_execution_time")
-        around = f"{level}: {duration(interval[0])} to {duration(interval[1])}" if interval else ""
-        rows.add_row(label, duration(value), around)
-    rows.add_row("throughput", "-" if summary["avg_throughput"] is None else rate(summary["avg_throughput"]), "")
-    if summary["avg_memory_usage"] is not None:
-        rows.add_row(
-            "memory", megabytes(summary["avg_memory_usage"]), f"at most {megabytes(summary['max_memory_usage'])}"
-        )
-    if summary["avg_cpu_usage"] is not None:
-        rows.add_row("CPU", f"{digits(summary['avg_cpu_usage'])} %", f"of {report.environment.get('cpus', '?')} CPUs")
-    failed = summary["error_rate"]
-    rows.add_row("failures", share(failed), count(summary["calls"], "call"))
-    loops = count(summary["loops"], "call")
-    rows.add_row("iterations", f"{summary['iterations']:,}", f"of {loops} each, in {duration(summary['seconds'])}")
-    processes = summary.get("process_means")
-    if processes is not None:
-        spread = processes["interval_s"]
-        around = f"{level}: {duration(spread[0])} to {duration(spread[1])}" if spread else ""
-        rows.add_row(
-            f"mean of {count(processes['processes'], 'process', 'processes')}", duration(processes["mean_s"]), around
-        )
-    score = "-" if report.performance_score is None else f"{report.performance_score:.0f} of 100"
-    rows.add_row("score", score, report.result_category.value if report.result_category else "")
-    return rows
+def measured(report: BenchmarkReport, screen: Console) -> Table:
+    """The numbers of one report, those of every kind first."""
+    shown = table("", "", "")
+    shown.show_header = False
+    shown.columns[0].no_wrap = shown.columns[1].no_wrap = True
+    every = (row for row in rows(report) if row.label != "verdict")  # which has a line of its own
+    for label, value, note in (*every, *kinds.rows(report.benchmark_type, report.details)):
+        shown.add_row(Text(label), Text(value), Text(note))
+    return fitted(shown, screen, 2)
 
 
-def lines(report: BenchmarkReport) -> Iterator[Text | Table]:
-    """What the report says beyond its numbers: kind, verdict, notes, advice, failures, profile."""
-    yield from _details(report.details)
+def lines(report: BenchmarkReport, screen: Console) -> Iterator[RenderableType]:
+    """What the report says beyond its numbers: levels, profile, verdict, notes, advice, failures."""
+    if "levels" in report.details:
+        yield Padding(_levels(report.details["levels"], screen), (1, 0))
     if "profile" in report.details:
-        yield _hottest(report.details["profile"])
+        yield Padding(_hottest(report.details["profile"], screen), (1, 0))
     verdict = report.verdict
     yield Text.assemble(("verdict: ", "bold"), (verdict.sentence, "green" if verdict.passed else "red"))
-    for key in ("steady_state", "outliers"):
-        found = report.summary.get(key)
-        if found is not None:
-            yield Text(f"  {found.get('reason') or found.get('sentence')}")
-    for note in verdict.notes:
-        yield Text(f"  {note}")
+    found = (report.summary.get(key) for key in ("steady_state", "outliers"))
+    said = [one.get("reason") or one.get("sentence") for one in found if one is not None]
+    said += [*verdict.notes, *kinds.sentences(report.details)]
+    for sentence in dict.fromkeys(said):
+        if not any(sentence in advice for advice in report.recommendations):
+            yield _indented(sentence)
     if report.recommendations:
         yield Text("recommendations:", style="bold")
-        for advice in report.recommendations:
-            yield Text(f"  {advice}")
+        yield from map(_indented, report.recommendations)
     for failure in report.failures[:1]:
         yield Text(f"the first {failure.type}:", style="bold")
         yield Text(failure.traceback.rstrip(), style="dim")
 
 
-def _details(details: Mapping[str, Any]) -> Iterator[Text | Table]:
-    shown = {key: value for key, value in _flat(details) if value is not None}
-    if not shown:
-        return
-    rows = table("measured", "")
-    for key, value in shown.items():
-        rows.add_row(escape(key), number(value) if isinstance(value, (int, float, str)) else str(value))
-    yield rows
+def _indented(sentence: str) -> Padding:
+    return Padding(Text(sentence), (0, 0, 0, 2), expand=False)
 
 
-def _hottest(profile: Mapping[str, Any]) -> Table:
+def _levels(levels: list[Mapping[str, Any]], screen: Console) -> Table:
+    """Of a ramp of users: what each level got done."""
+    numbers = ("users", "throughput", "median", "p99", "waits", "failures")
+    shown = table(*numbers, right=numbers)
+    for level in levels:
+        latency, throughput = level["latency"], level["steady_throughput"] or level["throughput"]
+        shown.add_row(
+            f"{level['users']:,}",
+            "-" if throughput is None else rate(throughput),
+            duration(latency["p50_s"]),
+            duration(latency["p99_s"]),
+            share(level["waiting_share"]),
+            share(level["error_rate"]),
+        )
+    return fitted(shown, screen, 4, 2, 3, 5)
+
+
+def _hottest(profile: Mapping[str, Any], screen: Console) -> Table:
     """The lines that take the most time."""
-    rows = table("hottest lines", "function", "time", "share", right=("time", "share"))
+    shown = table("hottest lines", "function", "time", "share", right=("hottest lines", "time", "share"))
+    shown.columns[0].justify = "left"
     for line in profile["lines"][:_LINES]:
         where = f"{near(line['file'])}:{line['line']}"
-        rows.add_row(where, line["function"], duration(line["seconds"]), share(line["share"]))
-    return rows
+        shown.add_row(Text(where), Text(line["function"]), duration(line["seconds"]), share(line["share"]))
+    return fitted(shown, screen, 1, 2)
 
 
-def _flat(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in details.items():
-        if not prefix and key in _SHOWN:
-            continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif not isinstance(value, (list, tuple)):
-            yield f"{prefix}{key}", value
-        elif value and all(isinstance(each, (int, float)) for each in value) and len(value) <= 4:
-            yield f"{prefix}{key}", ", ".join(number(each) for each in value)
-
-
-def comparison(reports: Mapping[str, BenchmarkReport]) -> Table:
+def comparison(reports: Mapping[str, BenchmarkReport], screen: Console) -> Table:
     """The competitors in their order: place, mean time, ratio and verdict."""
-    rows = table("", "function", "mean time", "ratio", "interval", "verdict", right=("mean time", "ratio"))
+    shown = table("", "function", "mean time", "ratio", "interval", "verdict", right=("mean time", "ratio"))
+    shown.columns[0].no_wrap = shown.columns[1].no_wrap = shown.columns[4].no_wrap = True
     for name, report in reports.items():
         found = report.details["comparison"]
         ratio, interval = found.get("ratio"), found.get("ratio_interval")
-        rows.add_row(
-            str(found.get("place", "-")),
-            name,
+        shown.add_row(
+            str(found.get("place") or "-"),
+            Text(name),
             duration(found.get("mean_s", report.summary["avg_execution_time"])),
-            "-" if ratio is None else f"{ratio:.3g}",
-            "" if not interval or None in interval else f"{interval[0]:.3g} to {interval[1]:.3g}",
-            found.get("sentence", found["verdict"]),
+            "-" if ratio is None else digits(ratio),
+            "" if not interval or None in interval else f"{digits(interval[0])} to {digits(interval[1])}",
+            Text(found.get("sentence", found["verdict"])),
         )
-    return rows
+    return fitted(shown, screen, 4, 3, 0, 2, 5)

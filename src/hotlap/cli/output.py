@@ -8,12 +8,15 @@ import os
 import sys
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from ..rules import words
 
 _PIPED_WIDTH = 120  # characters of a line when nobody's terminal says
+_WIDE = 10_000  # characters: as if there were room for all
 
 
 def console() -> Console:
@@ -30,6 +33,35 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
             result.add_column(column, justify="right", no_wrap=True)
         else:
             result.add_column(column, overflow="fold")
+    return result
+
+
+def fitted(rows: Table, screen: Console, *drop: int) -> Table:
+    """The table for a screen that may be narrow: columns that do not wrap stay whole, others fold, and of those in
+    `drop` (by number, the least important first) so many are left out that there is room. A number that is cut off
+    would be another number.
+    """
+    kept = list(range(len(rows.columns)))
+    for column in (None, *drop):
+        kept = [each for each in kept if each != column]
+        result = _of(rows, kept, screen.width)
+        if Measurement.get(screen, screen.options.update_width(_WIDE), result).minimum <= screen.width:
+            return result
+    return _of(rows, kept, 0)  # all of it folds
+
+
+def _of(rows: Table, kept: list[int], width: int) -> Table:
+    """A table with some of the columns; one that does not wrap gets the room it needs."""
+    columns = [rows.columns[number] for number in kept]
+    result = table(*(str(column.header) for column in columns))
+    result.show_header = rows.show_header
+    for column, made in zip(columns, result.columns, strict=True):
+        made.justify = column.justify
+        whole = max((cell_len(str(cell)) for cell in (column.header, *column.cells)), default=0)
+        if column.no_wrap and whole <= width:
+            made.no_wrap, made.min_width = True, whole
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        result.add_row(*cells)
     return result
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..model import Context, Finding, Stats
 from ..rules import Rules, registered
+from ..rules.words import share
 from ..score import Scorer
 from .config import BenchmarkConfig, DebugLevel
-from .environment import advice, cpus, environment
+from .environment import Spread, advice, cpus, environment
 from .examination import Examination
-from .isolation import joined, run_apart
+from .isolation import Processes, joined
 from .kinds.kind import Kind
 from .load.level import LoadOutcome
 from .profiler import PerformanceProfiler
@@ -22,7 +23,7 @@ from .progress import Reporter
 from .report import BenchmarkReport, Mark, RunVerdict
 from .runs.limits import Guard
 from .runs.run import Outcome
-from .summary import memory_mb, metrics_of, process_means, stats_of, summarise
+from .summary import as_waited_for, memory_mb, metrics_of, process_means, stats_of, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,18 +49,26 @@ def benchmark(kind: Kind, config: BenchmarkConfig, level: DebugLevel) -> Benchma
             outcome, examination, means_s = _isolated(kind, config, level, reporter)
         else:
             outcome = kind.run(reporter)
-            with Guard(_rest(config, outcome)) as guard:  # a run that was ended has something to tell, too
-                examination = kind.examine(outcome, guard, reporter)
+            subject.check(outcome.result)
+            examination = _examined(kind, config, outcome, reporter)
         report = report_of(kind, config, level, outcome, examination)
         if means_s:
             report.summary["process_means"] = process_means(means_s, config)
-        if profiler is not None and report.verdict.complete:
+        if profiler is not None and report.verdict.complete and not examination.interrupted:
             reporter.phase("profiling", 0)
-            with Guard(_rest(config, outcome)) as guard:
-                _profile(profiler, kind, config, guard, report)
+            _profile(profiler, kind, _rest(config, outcome), report)
     finally:
         reporter.close()
     return report
+
+
+def _examined(kind: Kind, config: BenchmarkConfig, outcome: Outcome, reporter: Reporter) -> Examination:
+    """What the kind finds in the time that is left: a run that was ended has something to tell, too."""
+    try:
+        with Guard(_rest(config, outcome)) as guard:
+            return kind.examine(outcome, guard, reporter)
+    except KeyboardInterrupt:
+        return Examination(notes=["Interrupted before all was looked at."], interrupted=True)
 
 
 def _rest(config: BenchmarkConfig, outcome: Outcome) -> BenchmarkConfig:
@@ -74,29 +83,29 @@ def _isolated(
     outcomes: list[Outcome] = []
     examination = Examination()
     reporter.phase("processes", config.isolate)
-    for number in range(config.isolate):
-        try:
-            outcome, examined = run_apart(kind, config, level, examine=number == 0)
-        except KeyboardInterrupt:
-            if not outcomes:
-                raise
-            outcomes[-1] = replace(outcomes[-1], interrupted=True)
-            break
-        outcomes.append(outcome)
-        examination = examined if number == 0 else examination
-        reporter.advance()
-        if outcome.ended is not None:
-            break
+    interrupted = False
+    processes = Processes(config, level, config.timeout)
+    try:
+        while len(outcomes) < config.isolate and not processes.over:
+            done = processes.run(kind, examine=not outcomes)
+            if done is not None:
+                examination = examination if outcomes else done[1]
+                outcomes.append(done[0])
+                reporter.advance()
+    except KeyboardInterrupt:  # the process that it ended is in no number
+        interrupted = True
     means = [float(one.series.good.mean()) for one in outcomes if len(one.series.good)]
-    return replace(joined(outcomes), planned=config.isolate * config.iterations), examination, means
+    planned = config.isolate * config.iterations
+    return joined(outcomes, planned, interrupted, processes.ending), examination, means
 
 
-def _profile(
-    profiler: PerformanceProfiler, kind: Kind, config: BenchmarkConfig, guard: Guard, report: BenchmarkReport
-) -> None:
-    profile = profiler.profile_subject(kind.subject, config, guard)
+def _profile(profiler: PerformanceProfiler, kind: Kind, config: BenchmarkConfig, report: BenchmarkReport) -> None:
+    with Guard(config) as guard:
+        profile = profiler.profile_subject(kind.subject, config, guard)
     report.details["profile"] = profile.details()
     report.overhead["profiling_slowdown"] = profile.slowdown
+    if profile.interrupted:
+        report.verdict = replace(report.verdict, complete=False, interrupted=True)
 
 
 def report_of(
@@ -107,13 +116,15 @@ def report_of(
     memory = memory_mb(series, examination.memory_mb)
     summary = summarise(outcome, memory, config)
     stats = stats_of(subject, kind.type, summary, outcome, memory)
-    score = Scorer().score(stats)
+    score = Scorer().score(as_waited_for(stats, summary))
     known = environment()
     marks = _marks(config, summary, outcome)
     failures = outcome.failures.failures(series.time_s, summary["avg_execution_time"])
     findings = _findings(stats, outcome)
-    noise = advice(known, outcome.noise, _spread(series.good), _mean(series.involuntary * np.maximum(series.calls, 1)))
-    notes = [*_shortcomings(outcome, summary), *examination.notes, *noise]
+    spread = Spread.of(series, outcome.users if isinstance(outcome, LoadOutcome) else None)
+    noise = advice(known, outcome.noise, spread)
+    notes = [*subject.doubts(outcome.result), *_shortcomings(config, outcome, summary), *examination.notes, *noise]
+    interrupted = outcome.interrupted or examination.interrupted
     recommendations = [mark.sentence for mark in marks]
     recommendations += [f"{finding.summary} {finding.advice}" for finding in findings]
     recommendations += [
@@ -133,8 +144,13 @@ def report_of(
         result_category=score.category,
         timestamp=outcome.started,
         findings=findings,
-        environment={**known, "load": outcome.noise.load},
-        verdict=RunVerdict(len(series.time_s) >= outcome.planned, tuple(marks), tuple(notes)),
+        environment={**known, **asdict(outcome.noise)},
+        verdict=RunVerdict(
+            len(series.time_s) >= outcome.planned and not interrupted,
+            (*marks, *examination.marks),
+            tuple(notes),
+            interrupted,
+        ),
         failures=failures,
         overhead=_overhead(level, outcome),
         details=examination.details,
@@ -153,12 +169,14 @@ def _findings(stats: Stats, outcome: Outcome) -> list[Finding]:
 def _marks(config: BenchmarkConfig, summary: dict[str, Any], outcome: Outcome) -> list[Mark]:
     """The limits that the run passed."""
     marks = [] if outcome.ended is None else [outcome.ended]
-    error_rate, mean, cpu = summary["error_rate"], summary["avg_execution_time"], summary["avg_cpu_usage"]
+    error_rate, cpu = summary["error_rate"], summary["avg_cpu_usage"]
+    mean = summary.get("avg_latency_s", summary["avg_execution_time"])  # under load from when a call was due
     if error_rate is not None and error_rate > config.error_threshold:
-        sentence = f"{error_rate:.3g} of the calls failed, more than {config.error_threshold:g}"
+        sentence = f"{share(error_rate)} of the calls failed, more than {share(config.error_threshold)}"
         marks.append(Mark("error_threshold", error_rate, config.error_threshold, sentence, False))
-    if cpu is not None and cpu > config.cpu_limit:
+    if cpu is not None and cpu > config.cpu_limit and cpus() > 1:
         sentence = f"the calls used {cpu:.0f} % of the {cpus()} CPUs, more than {config.cpu_limit:g} %"
+        sentence += "; cpu_limit=100 allows all of them"
         marks.append(Mark("cpu_limit", cpu, config.cpu_limit, sentence, False))
     if mean is not None and mean > config.performance_threshold:
         sentence = f"a call took {mean:.3g} s on average, more than {config.performance_threshold:g} s"
@@ -169,13 +187,26 @@ def _marks(config: BenchmarkConfig, summary: dict[str, Any], outcome: Outcome) -
     return marks
 
 
-def _shortcomings(outcome: Outcome, summary: dict[str, Any]) -> list[str]:
+def _shortcomings(config: BenchmarkConfig, outcome: Outcome, summary: dict[str, Any]) -> list[str]:
     said = []
+    if not isinstance(outcome, LoadOutcome) and (config.concurrent_users > 1 or config.arrival_rate is not None):
+        said.append(
+            "One caller made all calls: concurrent_users and arrival_rate are for benchmark_concurrent and "
+            "benchmark_stress."
+        )
     measured = len(outcome.series.time_s)
     if outcome.interrupted:
         said.append(f"Interrupted after {measured} of {outcome.planned} iterations.")
     elif measured < outcome.planned:
         said.append(f"{measured} of {outcome.planned} iterations were measured.")
+    cpu = summary["avg_cpu_usage"]
+    if cpu is not None and cpu > config.cpu_limit and cpus() == 1:
+        said.append(
+            f"The calls used {cpu:.0f} % of the one CPU there is, more than {config.cpu_limit:g} %: so does any loop "
+            "of calls that compute, and it is not held against them."
+        )
+    if outcome.unprepared:
+        said.append(f"The run ended when {outcome.unprepared}.")
     if outcome.cut_off and not isinstance(outcome, LoadOutcome):  # which says which
         said.append("A call was cut off: it is in no number.")
     steady = summary.get("steady_state")
@@ -185,19 +216,6 @@ def _shortcomings(outcome: Outcome, summary: dict[str, Any]) -> list[str]:
     if modes is not None and modes["count"] > 1:
         said.append(modes["sentence"])
     return said
-
-
-def _spread(times: Floats) -> float | None:
-    """Robust relative deviation: the median absolute deviation, as that of a normal distribution, by the median."""
-    if len(times) < 5:
-        return None
-    median = float(np.median(times))
-    return 1.4826 * float(np.median(np.abs(times - median))) / median if median > 0.0 else None
-
-
-def _mean(values: Floats) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None
 
 
 def _overhead(level: DebugLevel, outcome: Outcome) -> dict[str, Any]:
@@ -211,6 +229,7 @@ def _overhead(level: DebugLevel, outcome: Outcome) -> dict[str, Any]:
         "subtracted_s": timer.timer_s / series.loops + timer.loop_s,  # from each call
         "recording_s": timer.iteration_s,  # beside each iteration, in no time
         "recording_share": None if not sample else timer.iteration_s / sample,
+        "calls_before": outcome.calls_before,  # the first iteration: calibration and warm-up
         "resolution_s": timer.resolution_s,
         "resolution_share": None if not sample else timer.share_of(sample),
     }

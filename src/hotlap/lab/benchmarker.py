@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from ..errors import OptionError, OptionTypeError
 from ..options import BenchmarkType
 from ..readers import nearest
-from ..stats.relation import exponent
 from . import export
 from .benchmark import benchmark, report_of
 from .comparison import Competitor, compared, details, measure
 from .config import BenchmarkConfig, DebugLevel
 from .debugger import AdvancedDebugger
+from .grid import Grid, points_of, scaling_of
 from .kinds.concurrent import Concurrent
 from .kinds.cpu import CPU
 from .kinds.function import Function
@@ -34,7 +30,7 @@ from .profiler import PerformanceProfiler
 from .report import BenchmarkMetrics, BenchmarkReport
 from .runs.subject import Subject
 
-__all__ = ["Grid", "PerformanceBenchmarker"]
+__all__ = ["PerformanceBenchmarker"]
 
 _KINDS: Mapping[BenchmarkType, type[Kind]] = {
     BenchmarkType.FUNCTION: Function,
@@ -55,19 +51,21 @@ _CHANGES = {  # of compare_to_baseline: the field of BenchmarkMetrics
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """The reports over a grid of parameters, and how the time grows along each numeric one."""
-
-    reports: tuple[BenchmarkReport, ...]  # in the order of the grid, the last parameter fastest
-    scaling: Mapping[str, float | None]  # parameter -> k of time ~ parameter ** k; None where that cannot be told
-
-
 class PerformanceBenchmarker:
     """The lab: benchmarks functions on purpose, and keeps their reports.
 
-    Every method takes sync and async functions, their arguments after them, and `config`. With
+    Every method takes sync and async functions, their arguments after them, and `config` by its name. With
     `DebugLevel.PROFILING` it needs the extra hotlap[profile]. Not safe for use by several threads at once.
+
+    Ctrl-C ends a run and raises nothing: the report has what was measured until then, and says so in
+    `report.verdict.interrupted`. In a loop of your own, look at that and leave:
+
+        for size in sizes:
+            report = lab.benchmark_function(work, size)
+            if report.verdict.interrupted:
+                break
+
+    `debug_level` is a DebugLevel, or its value: "basic", "detailed" or "profiling". Raises OptionError for another.
     """
 
     def __init__(self, debug_level: DebugLevel | str = DebugLevel.DETAILED) -> None:
@@ -75,7 +73,8 @@ class PerformanceBenchmarker:
             self.debug_level = DebugLevel(debug_level)
         except ValueError:
             known = ", ".join(f"DebugLevel.{level.name}" for level in DebugLevel)
-            raise OptionError(f"debug_level={debug_level!r} is not known: give one of {known}") from None
+            texts = ", ".join(repr(level.value) for level in DebugLevel)
+            raise OptionError(f"debug_level={debug_level!r} is not known: give one of {known}, or {texts}") from None
         self.debugger = AdvancedDebugger(self.debug_level)
         self.profiler = PerformanceProfiler()
         self.memory_tracker = MemoryTracker()
@@ -124,8 +123,12 @@ class PerformanceBenchmarker:
     def benchmark_stress(
         self, func: Callable[..., Any], *args: Any, config: BenchmarkConfig | None = None, **kwargs: Any
     ) -> BenchmarkReport:
-        """More and more users: ten times the iterations, up to twice the users but no more than there are CPUs, and
-        twice the time of `config`."""
+        """More and more users, 1, 2, 4 and so on: ten times the iterations and twice the time of `config`, and twice
+        its users where there are CPUs for them: the last level has max(concurrent_users, min(2 x concurrent_users,
+        number of CPUs)) of them.
+
+        With 8 CPUs, 2 users become 4, 6 become 8, and 16 stay 16.
+        """
         return self._run(BenchmarkType.STRESS, func, args, kwargs, stressed(_config(config)))
 
     def compare_functions(
@@ -139,8 +142,13 @@ class PerformanceBenchmarker:
         """Each function's report by its name, the fastest first; all are called with the same arguments.
 
         `details["comparison"]` of each says its place, its ratio to the fastest (or to `base`) with the interval, and
-        one of: faster by, slower by, equivalent within, no evidence.
+        in its "sentence" one of: faster by, slower by, equivalent within, no evidence, or why it was not compared.
+
+        Few processes or rounds cannot tell a difference from chance: two functions at the level 0.95 need isolate=4
+        or, without it, 6 iterations; more functions need more. With fewer the ratios are measured, no verdict is
+        given, and a warning says so before the run (logger "hotlap").
         """
+        _check_arguments(args)
         competitors = self._competitors(functions, args, kwargs, config)
         if base is not None and base not in competitors:
             raise OptionError(f"base={base!r} is none of the functions: {nearest(base, competitors)}")
@@ -169,22 +177,28 @@ class PerformanceBenchmarker:
         config: BenchmarkConfig | None = None,
         **kwargs: Any,
     ) -> Grid:
-        """A report for each combination of the parameters, which are passed by keyword, and the scaling over them."""
-        if not isinstance(parameters, Mapping) or not parameters:
-            raise OptionTypeError(
-                f"parameters={parameters!r} is no grid: give names with their values, such as {{'n': [10, 100]}}"
-            )
+        """A report for each combination of the parameters, which are passed by keyword, and the scaling over them.
+
+        Ctrl-C ends the whole grid, and `Grid.interrupted` says so. An exponent needs 3 different positive numbers, of
+        which the largest is at least 4 times the smallest; it is that of the median times, and incomplete reports are
+        not in it.
+        """
+        points = points_of(parameters)
         if twice := sorted(set(parameters) & set(kwargs)):
             raise OptionError(f"{', '.join(twice)} is given as a parameter and as an argument: give it once")
-        points = [dict(zip(parameters, values, strict=True)) for values in product(*parameters.values())]
-        if not points:
-            raise OptionError(f"parameters={parameters!r} is empty: give at least one value for each name")
-        reports = []
+        kind, reports, interrupted = _kind(benchmark_type), [], False
         for point in points:
-            report = self._run(BenchmarkType(benchmark_type), func, args, {**kwargs, **point}, config)
+            try:
+                report = self._run(kind, func, args, {**kwargs, **point}, config)
+            except KeyboardInterrupt:  # while a report was made: those before it are not lost
+                interrupted = True
+                break
             report.parameters = point
             reports.append(report)
-        return Grid(tuple(reports), {name: _scaling(name, points, reports) for name in parameters})
+            interrupted = report.verdict.interrupted
+            if interrupted:
+                break
+        return Grid(tuple(reports), {name: scaling_of(name, reports) for name in parameters}, len(points), interrupted)
 
     def _run(
         self,
@@ -195,9 +209,8 @@ class PerformanceBenchmarker:
         config: BenchmarkConfig | None,
     ) -> BenchmarkReport:
         chosen = _config(config)
-        kind_of = _KINDS.get(benchmark_type)
-        if kind_of is None:
-            raise OptionError(f"benchmark_type={benchmark_type} is not allowed here: use compare_functions")
+        kind_of = _KINDS[benchmark_type]
+        _check_arguments(args)
         if chosen.isolate and issubclass(kind_of, (Concurrent, Stress)):
             raise OptionError(
                 f"isolate={chosen.isolate} with benchmark_{benchmark_type.value} is not allowed: its users are what is "
@@ -235,8 +248,7 @@ class PerformanceBenchmarker:
 
     def set_baseline(self, name: str, metrics: BenchmarkMetrics | BenchmarkReport) -> None:
         """Remember metrics, or the averages of a report, under a name."""
-        if not isinstance(name, str):
-            raise OptionTypeError(f"name={name!r} is no string: give the baseline a name")
+        _check_name(name)
         self.baseline_metrics[name] = _metrics(metrics)
 
     def compare_to_baseline(self, name: str, metrics: BenchmarkMetrics | BenchmarkReport) -> dict[str, float | None]:
@@ -245,6 +257,7 @@ class PerformanceBenchmarker:
         Positive is more: for times, memory and CPU that is worse, for throughput and success better. A change of two
         single numbers says nothing of chance: compare_functions() does.
         """
+        _check_name(name)
         if name not in self.baseline_metrics:
             raise OptionError(
                 f"there is no baseline {name!r}: call set_baseline({name!r}, ...) first"
@@ -268,7 +281,7 @@ class PerformanceBenchmarker:
 
     def load_report(self, path: str | os.PathLike[str]) -> BenchmarkReport:
         """Read a report again. Raises OptionError for a file that is damaged, or no report."""
-        return export.load(Path(path))
+        return export.load(path)
 
 
 def _config(config: BenchmarkConfig | None) -> BenchmarkConfig:
@@ -278,6 +291,33 @@ def _config(config: BenchmarkConfig | None) -> BenchmarkConfig:
     if not isinstance(config, BenchmarkConfig):
         raise OptionTypeError(f"config={config!r} is no BenchmarkConfig: give BenchmarkConfig(iterations=100, ...)")
     return replace(config)
+
+
+def _kind(benchmark_type: BenchmarkType) -> BenchmarkType:
+    """What a grid can be made of."""
+    if benchmark_type == BenchmarkType.COMPARISON:
+        raise OptionError(f"benchmark_type={benchmark_type!r} is not allowed here: use compare_functions")
+    try:
+        return BenchmarkType(benchmark_type)
+    except ValueError:
+        known = ", ".join(f"BenchmarkType.{kind.name}" for kind in _KINDS)
+        raise OptionError(f"benchmark_type={benchmark_type!r} is not known: give one of {known}") from None
+
+
+def _check_arguments(args: tuple[Any, ...]) -> None:
+    """A config among the arguments is a slip: the run would do something else than was asked for."""
+    if any(isinstance(each, BenchmarkConfig) for each in args):
+        raise OptionTypeError(
+            "a BenchmarkConfig is among the function's arguments: pass config=BenchmarkConfig(...) by its name; for a "
+            "function that takes one itself give lambda: func(config)"
+        )
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise OptionTypeError(f"name={name!r} is no string: give the baseline a name")
+    if not name.strip():
+        raise OptionError(f"name={name!r} is empty: give the baseline a name")
 
 
 def _metrics(given: BenchmarkMetrics | BenchmarkReport) -> BenchmarkMetrics:
@@ -306,15 +346,3 @@ def _change(before: float | None, now: float | None) -> float | None:
     if before is None or now is None or before == 0.0:
         return None
     return 100.0 * (now - before) / before
-
-
-def _scaling(name: str, points: Sequence[Mapping[str, Any]], reports: Sequence[BenchmarkReport]) -> float | None:
-    """The exponent of time over one parameter, over all points of the grid."""
-    values, times = [], []
-    for point, report in zip(points, reports, strict=True):
-        value = point[name]
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            good = [metric.execution_time for metric in report.metrics if metric.error_rate == 0.0]
-            values += [float(value)] * len(good)
-            times += good
-    return exponent(np.array(values), np.array(times))

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError, OptionTypeError
-from ..readers import choice, flag, number
+from ..readers import choice, flag, nearest, number
 
 if TYPE_CHECKING:
     from .progress import Progress
@@ -28,31 +28,60 @@ class DebugLevel(str, Enum):
 
 @dataclass
 class BenchmarkConfig:
-    """The options of a lab run. Raises OptionError or OptionTypeError for a value that makes no sense.
+    """The options of a lab run. Raises OptionError or OptionTypeError for a value that makes no sense, and
+    AttributeError when an option is set that does not exist.
 
     An iteration is one timed sample: `loops` calls, one after the other. Its time is that of one call.
+
+    iterations             samples to measure; under load (concurrent, stress) calls of all users together
+    warmup_iterations      samples before that, which are in no number
+    concurrent_users       users at once, for benchmark_concurrent and benchmark_stress
+    timeout                seconds for the whole run: what was measured until then is returned
+    memory_limit           MB that the run may add to the process; it ends there
+    cpu_limit              percent (0-100) of the CPUs that the process may use; a run above is marked, where there
+                           are several: on one, any loop of calls that compute takes all of it
+    error_threshold        fraction (0-1) of the calls that may fail; a run above is marked
+    performance_threshold  seconds that a call may take on average; a run above is marked
+
+    loops                  calls in an iteration; None: as many as fill a millisecond
+    setup                  called before each iteration, untimed; may return (args, kwargs) for the call
+    teardown               called after each iteration, untimed
+    gc                     "on": garbage is collected as in production; "off": not within the run
+    isolate                run in this many fresh processes, one after the other; 0: in this one
+    processes              concurrent users are processes, not threads
+    arrival_rate           calls per second of an open model; None: each user calls again at once
+    arrivals               of an open model: "constant", or "poisson" as of independent callers
+    confidence             level of all intervals, a fraction (0.5-0.9999)
+    seed                   of resampling and of random orders
+    progress               a function of one `Progress`, True for a bar, False for none; None: a bar when standard
+                           error is a terminal
     """
 
     iterations: int = 100
     warmup_iterations: int = 10
     concurrent_users: int = 1
-    timeout: float = 30.0  # s, for the whole run: what was measured until then is returned
-    memory_limit: float = 1024.0  # MB that the run may add to the process; it ends there
-    cpu_limit: float = 80.0  # percent of the CPUs that the process may use; a run above is marked
-    error_threshold: float = 0.05  # share of the calls that may fail; a run above is marked
-    performance_threshold: float = 1.0  # s that a call may take on average; a run above is marked
+    timeout: float = 30.0  # s
+    memory_limit: float = 1024.0  # MB
+    cpu_limit: float = 80.0  # percent
+    error_threshold: float = 0.05  # fraction
+    performance_threshold: float = 1.0  # s
 
-    loops: int | None = None  # calls in an iteration; None: as many as fill a millisecond
-    setup: Callable[[], Any] | None = None  # before each iteration, untimed; may return (args, kwargs)
-    teardown: Callable[[], Any] | None = None  # after each iteration, untimed
-    gc: str = "on"  # "on": as in production; "off": no collection within the run
-    isolate: int = 0  # run in this many fresh processes; 0: in this one
-    processes: bool = False  # concurrent users are processes, not threads
-    arrival_rate: float | None = None  # calls/s of an open model; None: each user calls again at once
-    arrivals: str = "constant"  # of an open model: "constant", or "poisson" as of independent callers
-    confidence: float = 0.95  # level of all intervals
-    seed: int = 0  # of resampling and of random orders
-    progress: Callable[[Progress], object] | bool | None = None  # None: shown when standard error is a terminal
+    loops: int | None = None
+    setup: Callable[[], Any] | None = None
+    teardown: Callable[[], Any] | None = None
+    gc: str = "on"
+    isolate: int = 0
+    processes: bool = False
+    arrival_rate: float | None = None  # calls/s
+    arrivals: str = "constant"
+    confidence: float = 0.95  # fraction
+    seed: int = 0
+    progress: Callable[[Progress], object] | bool | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if type(self) is BenchmarkConfig and name not in _READERS:  # a subclass may have more
+            raise AttributeError(f"BenchmarkConfig has no option {name!r}: {nearest(name, _READERS)}")
+        super().__setattr__(name, value)
 
     def __post_init__(self) -> None:
         self.check()
@@ -61,8 +90,8 @@ class BenchmarkConfig:
         """Look at all fields again: they may have been assigned to."""
         for field in fields(self):
             value = getattr(self, field.name)
-            read = _READERS[field.name]
-            if value is None and field.default is None:
+            read = _READERS.get(field.name)
+            if read is None or (value is None and field.default is None):
                 continue
             setattr(self, field.name, read(value, field.name, False))
         if self.arrival_rate is not None and self.processes:

@@ -8,13 +8,23 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 
 from .. import core
+from ..rules.words import share
 
-__all__ = ["Noise", "advice", "cpus", "environment"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .runs.series import Series
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+__all__ = ["Noise", "Spread", "advice", "cpus", "environment"]
 
 _CPU = Path("/sys/devices/system/cpu")
 
@@ -152,31 +162,92 @@ def _own_cpu() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-_SPREAD = 0.05  # robust relative deviation of the iterations, from which on a run is called noisy
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How much the iterations of a run differ, and what they did meanwhile. None where there is no evidence."""
+
+    deviation: float | None  # robust relative deviation of their times
+    waiting: float | None = None  # share of their time in which their threads had no CPU
+    yielded: float | None = None  # voluntary context switches and suspensions per iteration
+    preempted: float | None = None  # involuntary context switches per iteration
+    users: int = 1  # at once
+
+    @classmethod
+    def of(cls, series: Series, users: Integers | None = None) -> Spread:
+        """Of a run under load, `users` says how many were at work at each iteration, shape (n,): where that differs,
+        times differ on purpose, and have no deviation.
+        """
+        known = np.isfinite(series.thread_cpu_s)
+        spent = float(series.raw_s[known].sum())
+        on_cpu = float((series.thread_cpu_s * series.calls)[known].sum())
+        levels = {1} if users is None else set(users.tolist())
+        return cls(
+            deviation=_deviation(series.good) if len(levels) == 1 else None,
+            waiting=max(0.0, 1.0 - on_cpu / spent) if spent > 0.0 else None,
+            yielded=_per_iteration(series.voluntary + series.suspensions, series),
+            preempted=_per_iteration(series.involuntary, series),
+            users=max(levels, default=1),
+        )
+
+
+def _per_iteration(per_call: Floats, series: Series) -> float | None:
+    known = np.isfinite(per_call)
+    return float((per_call * series.calls)[known].mean()) if known.any() else None
+
+
+def _deviation(times: Floats) -> float | None:
+    """The median absolute deviation, as that of a normal distribution, by the median."""
+    if len(times) < 5:
+        return None
+    median = float(np.median(times))
+    return 1.4826 * float(np.median(np.abs(times - median))) / median if median > 0.0 else None
+
+
+_NOISY = 0.05  # robust relative deviation of the iterations, from which on a run is called noisy
+_WAITS = 1 / 3  # share of their time: from here on what they wait for explains why they differ
+_PREEMPTED = 0.1  # involuntary context switches per iteration
 _STOLEN = 0.01
 _OTHERS = 0.2
 
 
-def advice(known: dict[str, Any], noise: Noise, spread: float | None, preempted: float | None) -> list[str]:
-    """What to do about a noisy run; nothing when it was not noisy.
-
-    `spread`: robust relative deviation of the iteration times; `preempted`: involuntary context switches
-    per iteration.
-    """
+def advice(known: dict[str, Any], noise: Noise, spread: Spread) -> list[str]:
+    """What to do about a noisy run; nothing when it was not noisy."""
     said = []
     if known.get("tracing"):
         said.append(f"Timed while {known['tracing']}: all Python code is slower than it is in production.")
     if noise.stolen is not None and noise.stolen > _STOLEN:
         said.append(
-            f"The host of this virtual machine took {noise.stolen:.0%} of its CPU time for others: "
+            f"The host of this virtual machine took {share(noise.stolen)} of its CPU time for others: "
             "repeat when it is idle."
         )
     if noise.others is not None and noise.others > _OTHERS:
-        said.append(f"Other processes took {noise.others:.0%} of the machine's CPU time: stop them, and repeat.")
-    if spread is None or spread <= _SPREAD:
+        said.append(f"Other processes took {share(noise.others)} of the machine's CPU time: stop them, and repeat.")
+    if spread.deviation is None or spread.deviation <= _NOISY:
         return said
+    why = _waits(spread) if _mostly_waits(spread) else _disturbed(known, spread)
+    return said if why is None else [*said, f"The iterations differ by {share(spread.deviation)}{why}."]
+
+
+def _mostly_waits(spread: Spread) -> bool:
+    """A noisy machine disturbs what computes. Users at once wait for each other, unless it is known that they don't."""
+    if spread.waiting is None:
+        return spread.users > 1
+    off_cpu = spread.waiting >= _WAITS
+    return off_cpu and (spread.users > 1 or (spread.yielded or 0.0) >= (spread.preempted or 0.0))
+
+
+def _waits(spread: Spread) -> str | None:
+    if spread.waiting is None:
+        return None
+    if spread.users == 1:
+        return f": they wait for {share(spread.waiting)} of their time, and what they wait for differs"
+    others = "another" if spread.users == 2 else f"{spread.users - 1} others"
+    return f": beside {others}, they have no CPU for {share(spread.waiting)} of their time"
+
+
+def _disturbed(known: dict[str, Any], spread: Spread) -> str:
     causes = []
-    if preempted is not None and preempted >= 0.1:
+    if spread.preempted is not None and spread.preempted >= _PREEMPTED:
         causes.append("the run was often taken off its CPU (reserve a CPU with taskset or isolcpus)")
     if known.get("governor") not in {None, "performance"}:
         causes.append(f'the frequency governor is {known["governor"]!r} (set it to "performance")')
@@ -188,8 +259,4 @@ def advice(known: dict[str, Any], noise: Noise, spread: float | None, preempted:
         causes.append("the machine runs on battery")
     if known.get("virtual") and not causes:
         causes.append("this is a virtual machine, whose neighbours share caches and memory")
-    what = f"The iterations differ by {spread:.0%}"
-    said.append(
-        f"{what}: {'; '.join(causes)}." if causes else f"{what}, and nothing that the system tells explains it."
-    )
-    return said
+    return f": {'; '.join(causes)}" if causes else ", and nothing that the system tells explains it"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .report import Mark
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -22,3 +24,5 @@ class Examination:
     memory_mb: Floats | None = None  # of each iteration: shape (iterations,), or (1,) for one for all
     advice: list[str] = field(default_factory=list)  # recommendations: sentences with evidence
     notes: list[str] = field(default_factory=list)  # what a reader must know of the numbers
+    marks: list[Mark] = field(default_factory=list)  # why the run has not passed; the advice says it at length
+    interrupted: bool = False  # by the user

@@ -15,15 +15,15 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, TypedDict
 
+from .. import readers
 from ..errors import OptionError, OptionTypeError
-from ..model import BenchmarkResult, Finding
-from ..options import BenchmarkType
 from .config import BenchmarkConfig
-from .report import BenchmarkMetrics, BenchmarkReport, Failure, Mark, RunVerdict
+from .report import BenchmarkReport
+from .typed import Signed, typed
 
-__all__ = ["FORMAT", "VERSION", "dumps", "export", "load", "loads"]
+__all__ = ["FORMAT", "VERSION", "check", "dumps", "export", "load", "loads"]
 
 FORMAT = "hotlap.benchmark"
 VERSION = 1
@@ -65,17 +65,14 @@ def _plain(value: Any) -> Any:
 def export(report: BenchmarkReport, path: str | os.PathLike[str] | None = None) -> Path:
     """Write the report, to a file of its own in the working directory unless told where. Returns the path.
 
-    Raises OptionError when the directory does not exist or the path is one.
+    Raises OptionError where no file can be written, as in a directory that does not exist; OptionTypeError for what
+    is no report, or no path.
     """
     text = dumps(report)
-    target = Path(path) if path is not None else _free_name(report)
-    if not target.parent.is_dir():
-        raise OptionError(f"path={str(target)!r} is in no existing directory: create {target.parent} first")
-    if target.is_dir():
-        raise OptionError(f"path={str(target)!r} is a directory: give the path of a file in it")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    target = _free_name(report) if path is None else _path(path)
+    part, file = _begun(target)
     try:
-        with part.open("w", encoding="utf-8") as file:
+        with file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -83,6 +80,45 @@ def export(report: BenchmarkReport, path: str | os.PathLike[str] | None = None) 
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def check(path: str | os.PathLike[str], name: str = "path") -> None:
+    """Raise what `export` would, before the work is done whose report is to be written; `name` is that of the option.
+
+    Nothing is written but an empty file beside it, which is removed.
+    """
+    part, file = _begun(_path(path, name), name)
+    file.close()
+    part.unlink()
+
+
+def _path(path: Any, name: str = "path") -> Path:
+    if path is None:
+        raise OptionTypeError(f"{name}=None has the wrong type: give the path of a file")
+    return Path(str(readers.path(path, name, False)))
+
+
+def _begun(target: Path, name: str = "path") -> tuple[Path, TextIO]:
+    """The file that takes the place of the target once all is written."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        if target.is_dir():
+            raise OptionError(f"{name}={str(target)!r} is a directory: give the path of a file in it")
+        if not target.parent.is_dir():
+            raise OptionError(f"{name}={str(target)!r} is in no existing directory: create {target.parent} first")
+        if target.exists() and not target.is_file():
+            raise OptionError(f"{name}={str(target)!r} is no regular file, and would be replaced: give another path")
+        return part, part.open("w", encoding="utf-8")
+    except OptionError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"{name}={str(target)!r} cannot be written ({_why(error)}): give the path of a file that can"
+        ) from error
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _free_name(report: BenchmarkReport) -> Path:
@@ -96,24 +132,29 @@ def _free_name(report: BenchmarkReport) -> Path:
     return path
 
 
-def load(path: str | os.PathLike[str]) -> BenchmarkReport:
-    """Read a report. Raises OptionError, with what is wrong, for a file that is damaged or no report of ours."""
-    source = Path(path)
+def load(path: str | os.PathLike[str], name: str = "path") -> BenchmarkReport:
+    """Read a report; `name` is that of the option, for messages.
+
+    Raises OptionError, with what is wrong, for a file that is damaged or no report of ours, and OptionTypeError for
+    what is no path.
+    """
+    source = _path(path, name)
     try:
         text = source.read_text(encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"path={str(source)!r} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise OptionError(f"{source} is no report: it is not text ({error.reason} at byte {error.start})") from error
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{name}={str(source)!r} cannot be read: {_why(error)}; give the path of a report") from error
     return loads(text, str(source))
 
 
 def loads(text: str, name: str = "the text") -> BenchmarkReport:
     """A report from its JSON text; `name` is what messages call it. Raises OptionError."""
     try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise OptionError(f"{name} is damaged, or no report: {error}") from error
+        document = json.loads(text, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise OptionError(f"{name} is damaged, or no report: {why}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
         raise OptionError(f"{name} is no report of a benchmark: its format is {found!r}, not {FORMAT!r}")
@@ -124,47 +165,83 @@ def loads(text: str, name: str = "the text") -> BenchmarkReport:
         )
     try:
         return _report({key: value for key, value in document.items() if key not in {"format", "version"}})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OptionError(f"{name} is damaged: {type(error).__name__}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} is damaged: {error}; take a copy of it that is whole, or measure again") from error
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _report(given: dict[str, Any]) -> BenchmarkReport:
-    _check(given, BenchmarkReport)
-    config = {key: value for key, value in given["config"].items() if key not in _FUNCTIONS}
-    verdict = given["verdict"]
-    return BenchmarkReport(
-        **{
-            **given,
-            "benchmark_type": BenchmarkType(given["benchmark_type"]),
-            "config": BenchmarkConfig(**config),
-            "metrics": [BenchmarkMetrics(**each) for each in given["metrics"]],
-            "result_category": None if given["result_category"] is None else BenchmarkResult(given["result_category"]),
-            "findings": [Finding(**each) for each in given["findings"]],
-            "failures": [Failure(**{**each, "patterns": tuple(each["patterns"])}) for each in given["failures"]],
-            "verdict": RunVerdict(
-                complete=verdict["complete"],
-                marks=tuple(Mark(**each) for each in verdict["marks"]),
-                notes=tuple(verdict["notes"]),
-            ),
-        }
-    )
+    report: BenchmarkReport = typed(given, BenchmarkReport, own={BenchmarkConfig: _config})
+    typed(report.summary, _Summary, "summary")
+    if report.summary["iterations"] != len(report.metrics):
+        raise ValueError(
+            f"summary.iterations={report.summary['iterations']} must be the number of metrics, which is "
+            f"{len(report.metrics)}"
+        )
+    return report
 
 
-def _check(given: Mapping[str, Any], kind: type) -> None:
-    """All fields are there, and of the kind of container that they must be."""
-    names = {field.name for field in fields(kind)}
-    if missing := sorted(names - set(given)):
-        raise ValueError(f"it has no {', '.join(missing)}")
-    if unknown := sorted(set(given) - names):
-        raise ValueError(f"it has {', '.join(unknown)}, which no report has")
-    for name in ("metrics", "recommendations", "findings", "failures"):
-        if not isinstance(given[name], list):
-            raise TypeError(f"{name} is no list")
-    for name in ("config", "summary", "environment", "verdict", "overhead", "details", "parameters"):
-        if not isinstance(given[name], dict):
-            raise TypeError(f"{name} is no object")
-    if not isinstance(given["benchmark_name"], str):
-        raise TypeError("benchmark_name is no text")
-    for name in ("timestamp", "performance_score"):
-        if given[name] is not None and (isinstance(given[name], bool) or not isinstance(given[name], (int, float))):
-            raise TypeError(f"{name} is no number")
+def _config(value: Any, place: str) -> BenchmarkConfig:
+    """It checks itself."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} must be an object")
+    known = {field.name for field in fields(BenchmarkConfig)}
+    if unknown := sorted(value.keys() - known):
+        raise ValueError(f"{place} has {unknown[0]!r}, which no BenchmarkConfig has")
+    try:
+        return BenchmarkConfig(**{name: each for name, each in value.items() if name not in _FUNCTIONS})
+    except (OptionError, OptionTypeError) as error:
+        raise ValueError(f"{place}.{error}") from error
+
+
+_Ends = tuple[Signed, Signed]
+
+
+class _Intervals(TypedDict, total=False):
+    avg_execution_time: _Ends | None
+    p50_execution_time: _Ends | None
+    p95_execution_time: _Ends | None
+    p99_execution_time: _Ends | None
+
+
+class _ProcessMeans(TypedDict):
+    processes: int
+    means_s: list[float]
+    mean_s: float
+    interval_s: _Ends | None
+
+
+class _MaySay(TypedDict, total=False):
+    confidence_intervals: _Intervals
+    process_means: _ProcessMeans
+
+
+class _Summary(_MaySay):
+    """What a summary has, as far as anybody reads it: see summarise()."""
+
+    avg_execution_time: float | None
+    min_execution_time: float | None
+    max_execution_time: float | None
+    std_execution_time: float | None
+    p50_execution_time: float | None
+    p95_execution_time: float | None
+    p99_execution_time: float | None
+    avg_memory_usage: float | None
+    min_memory_usage: float | None
+    max_memory_usage: float | None
+    std_memory_usage: float | None
+    avg_cpu_usage: float | None
+    min_cpu_usage: float | None
+    max_cpu_usage: float | None
+    std_cpu_usage: float | None
+    avg_throughput: float | None
+    avg_latency: float | None
+    success_rate: float | None
+    error_rate: float | None
+    iterations: int
+    loops: int
+    calls: int
+    seconds: float

@@ -6,19 +6,17 @@ that are timed, and how much slower they were is told.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import importlib.util
 import linecache
 import math
-import selectors
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from typing import Any
 
 from ..errors import HotlapError, MissingExtraError, OptionError
 from ..readers import number
@@ -27,29 +25,22 @@ from .config import BenchmarkConfig
 from .looks.lines import Function, LineClock
 from .looks.peak import PeakWatch
 from .looks.retention import amount
-from .looks.tracing import LOOP, AllocationSite, Tracing, grown
+from .looks.samples import Samples, read_samples
+from .looks.tracing import AllocationSite, Tracing, grown, held
 from .runs.calls import Calls, Unprepared
 from .runs.interrupts import Stopped
 from .runs.limits import Guard
 from .runs.run import drive
-from .runs.subject import Subject
-
-if TYPE_CHECKING:
-    from pyinstrument.session import Session
+from .runs.subject import Loop, Subject, empty_loop
 
 __all__ = ["HotLine", "PerformanceProfiler", "Profile"]
 
-_Key = TypeVar("_Key")
-
-_LAB = str(Path(__file__).parent)
-_ASYNCIO = str(Path(asyncio.__file__).parent)
-_BUILT_IN = "<built-in>"  # pyinstrument's names for what is no line of Python
-_AWAIT = "[await]"
 _BATCH_S = 5e-3  # calls that are made at once
 _WORTH = 0.05  # of all time: then the lines of a function are told apart by tracing them, too
 _DIFFERS = 0.3  # of a function's time that is on other lines when it is traced: then sampling has missed them
 _SAID = 0.001  # of all time: a line with less is none of the hottest
 _FRAMES = 8
+_LEAST_PEAK = 10_000  # bytes: what watching it makes itself, an object for each call that is open, is not much less
 _SLOW_TRACE_S = 2.0  # a call that would take longer with whole stacks is traced without
 
 
@@ -77,7 +68,7 @@ class Profile:
     """Where time and memory go. What could not be looked at is empty or None, and `notes` says why."""
 
     lines: tuple[HotLine, ...]  # the hottest first
-    allocations: tuple[AllocationSite, ...]  # that hold most when most is held; bytes and blocks
+    allocations: tuple[AllocationSite, ...]  # that hold most when most is held, if 10 kB or more; bytes and blocks
     seconds: float  # that were profiled
     calls: int  # in them
     failed: int  # of all calls that were made
@@ -87,6 +78,7 @@ class Profile:
     peak_bytes: float | None  # most that a call held
     tracing_slowdown: float | None
     notes: tuple[str, ...] = ()
+    interrupted: bool = False  # by the user
 
     @property
     def sentences(self) -> list[str]:
@@ -107,17 +99,6 @@ class Profile:
     def details(self) -> dict[str, Any]:
         """For a report: plain numbers and texts."""
         return asdict(self)
-
-
-@dataclass(slots=True)
-class _Sampled:
-    """What pyinstrument saw, without our own frames. Seconds."""
-
-    own: dict[tuple[Function, int, bool], float] = field(default_factory=dict)  # (function, line, waiting)
-    total: dict[tuple[Function, int], float] = field(default_factory=dict)
-    in_c: dict[tuple[Function, int], float] = field(default_factory=dict)  # of `own`, in functions written in C
-    seconds: float = 0.0
-    samples: int = 0
 
 
 class PerformanceProfiler:
@@ -179,7 +160,7 @@ class _Profiling:
         self._seconds, self._interval, self._most = seconds, interval, most
         self._calls = Calls(subject, config, guard)
         self._batch = 1
-        self._sampled = _Sampled()
+        self._sampled = Samples()
         self._profiled_calls = 0
         self._plain_s = self._profiled_s = self._traced_s = math.nan
         self._peak: float | None = None
@@ -187,11 +168,13 @@ class _Profiling:
         self._notes: list[str] = []
 
     def run(self) -> Profile:
+        interrupted = False
         try:
             drive(self._look(), self._subject.asynchronous)
         except Stopped:
             self._notes.append("Profiling was not done to the end: a limit was reached.")
         except KeyboardInterrupt:
+            interrupted = True
             self._notes.append("Profiling was not done to the end: interrupted.")
         except Unprepared as error:
             self._notes.append(f"Profiling was not done to the end: {error}.")
@@ -207,6 +190,7 @@ class _Profiling:
             peak_bytes=self._peak,
             tracing_slowdown=_ratio(self._traced_s, self._plain_s),
             notes=tuple(self._notes),
+            interrupted=interrupted,
         )
 
     async def _look(self) -> None:
@@ -252,7 +236,7 @@ class _Profiling:
         finally:
             session = profiler.stop()
             self._profiled_calls = self._calls.made - made
-            self._sampled = _read(session, self._subject)
+            self._sampled = read_samples(session, self._subject)
 
     async def _tell_lines_apart(self) -> None:
         """Samples are taken at calls and returns: the lines in between are traced, in calls of their own."""
@@ -296,8 +280,7 @@ class _Profiling:
         if sum(map(abs, moved.values())) / 2.0 < _DIFFERS * seconds:
             return
         for line, more in moved.items():
-            _add(self._sampled.own, (function, line, False), more)
-            _add(self._sampled.total, (function, line), more)
+            self._sampled.shift(function, line, more)
 
     def _lines(self) -> Iterator[HotLine]:
         sampled = self._sampled
@@ -323,102 +306,39 @@ class _Profiling:
         """One call to see how high it goes, one to see who holds memory up there."""
         gc.collect()
         with Tracing() as tracing:
-            start = tracing.current()
-            tracing.reset_peak()
-            await self._calls.make(1)
-            self._peak = float(max(tracing.peak() - start, 0))
+            ours = await self._peak_of(tracing, empty_loop(self._subject.asynchronous))
+            loop = await self._calls.set_up()
+            self._peak = max(await self._peak_of(tracing, loop) - ours, 0.0)
+            await self._calls.tear_down()
             self._traced_s = await self._call_for(0.1 * self._seconds)
-        if not self._peak:
+        if self._peak < _LEAST_PEAK:
             return
         frames = _FRAMES if 5.0 * self._traced_s < _SLOW_TRACE_S else 1
         with Tracing(frames):
-            watch = PeakWatch(self._peak)
+            loop = await self._calls.set_up()
+            before, watch = held(), PeakWatch(self._peak)
             try:
                 with watch:
-                    await self._calls.make(1)
+                    await self._calls.run(loop, repeat(None, 1))
             except HotlapError as reason:
                 self._notes.append(f"What is held at the peak is not known: {reason} in this thread.")
-            self._allocations = grown({}, watch.held, self._subject.name, most=self._most)
+            await self._calls.tear_down()
+            if watch.held:
+                self._allocations = grown(before, watch.held, self._subject.name, most=self._most)
         if watch.held and watch.seen < 0.9 * self._peak:
             self._notes.append(
                 f"The allocations are those at {amount(watch.seen)}, where the last call or return was before the peak "
                 f"of {amount(self._peak)}."
             )
 
+    async def _peak_of(self, tracing: Tracing, loop: Loop) -> float:
+        """Of one call, in bytes over what was there."""
+        await self._calls.run(loop, repeat(None, 0))  # what the loop's first run makes for itself is not the call's
+        calls, start = repeat(None, 1), tracing.current()
+        tracing.reset_peak()
+        await self._calls.run(loop, calls)
+        return float(max(tracing.peak() - start, 0))
+
 
 def _ratio(slow_s: float, plain_s: float) -> float | None:
     return slow_s / plain_s if plain_s > 0.0 and math.isfinite(slow_s) else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    function: Function
-    line: int
-
-    @classmethod
-    def parse(cls, info: str) -> _Frame | None:
-        """None for a frame that stands for no code, such as "[await]"."""
-        from pyinstrument.frame_info import parse_frame_info
-
-        identifier, attributes = parse_frame_info(info)
-        name, *place = identifier.split("\x00")
-        if not place:
-            return None
-        line = next((int(one[1:]) for one in attributes if one.startswith("l")), 0)
-        return cls((place[0], int(place[1]), name), line)
-
-    @property
-    def file(self) -> str:
-        return self.function[0]
-
-
-_LOOP_WAITS = _Frame(("", 0, "the event loop"), 0)
-
-
-def _add(sums: dict[_Key, float], key: _Key, value: float) -> None:
-    sums[key] = sums.get(key, 0.0) + value
-
-
-def _read(session: Session, subject: Subject) -> _Sampled:
-    """The samples of a session by line. A sample's time is that since the one before, on this stack, it is assumed."""
-    seen = _Sampled()
-    parsed: dict[str, _Frame | None] = {}
-    itself = _Frame((subject.name, 0, subject.name), 0)
-    in_python = hasattr(subject.target, "__code__")
-    for infos, seconds in session.frame_records:
-        for info in infos:
-            if info not in parsed:
-                parsed[info] = _Frame.parse(info)
-        frames = [frame for info in infos if (frame := parsed[info]) is not None]
-        waiting = infos[-1] == _AWAIT
-        in_c = frames[-1].file == _BUILT_IN
-        stack = _subjects(frames, waiting)
-        if not stack:
-            if in_python or frames[-1].file.startswith(_LAB):
-                continue  # the time is ours
-            stack = [itself]
-        leaf = stack[-1]
-        if leaf.file == selectors.__file__ and any(frame.file.startswith(_ASYNCIO) for frame in frames):
-            waiting, stack = True, [_LOOP_WAITS]  # no task of the subject's runs, and none is known to have begun it
-            leaf = stack[-1]
-        key = leaf.function, leaf.line
-        seen.seconds += seconds
-        seen.samples += 1
-        _add(seen.own, (*key, waiting), seconds)
-        for place in {(frame.function, frame.line) for frame in stack}:
-            _add(seen.total, place, seconds)
-        if in_c and not waiting:
-            _add(seen.in_c, key, seconds)
-    return seen
-
-
-def _subjects(frames: Sequence[_Frame], waiting: bool) -> list[_Frame]:
-    """The frames in Python that the subject has opened: without ours, and without those of an event loop around it."""
-    ours = max((at for at, frame in enumerate(frames) if frame.file == LOOP or frame.file.startswith(_LAB)), default=-1)
-    stack = [frame for frame in frames[ours + 1 :] if frame.file != _BUILT_IN]
-    first = next((at for at, frame in enumerate(stack) if not frame.file.startswith(_ASYNCIO)), 0)
-    stack = stack[first:]
-    if waiting:  # for the line of the user's that waits, not for the one in asyncio
-        while len(stack) > 1 and stack[-1].file.startswith(_ASYNCIO):
-            stack.pop()
-    return stack

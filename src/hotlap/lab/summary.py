@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["cpu_percent", "memory_mb", "metrics_of", "process_means", "stats_of", "summarise"]
+__all__ = ["as_waited_for", "cpu_percent", "memory_mb", "metrics_of", "process_means", "stats_of", "summarise"]
 
 _CERTAIN = 0.99  # of several modes: each report is looked at for them
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -114,11 +115,17 @@ def summarise(outcome: Outcome, memory: Floats, config: BenchmarkConfig) -> dict
     summary["calls"] = calls
     summary["seconds"] = outcome.seconds
     if len(times):
-        summary["confidence_intervals"] = _intervals(times, config)
+        summary["confidence_intervals"] = _intervals(times, "execution_time", config)
         summary["outliers"] = _outliers(times)
-        if not isinstance(outcome, LoadOutcome):  # whose levels differ on purpose
+        if not isinstance(outcome, LoadOutcome):
             summary["modes"] = _modes(times)
             summary["steady_state"] = _steady(times, config)
+        else:
+            latency = _intervals(outcome.latency_s[series.failed == 0], "latency_s", config)
+            summary["confidence_intervals"] = latency | summary["confidence_intervals"]
+            if len(np.unique(outcome.users)) == 1:  # else levels, which differ on purpose
+                between = series.time_s[outcome.all_at_work & (series.failed == 0)]
+                summary["steady_state"] = _steady(between if len(between) else times, config)
     return summary
 
 
@@ -137,12 +144,12 @@ def _described(name: str, values: Floats, quantiles: bool = False) -> dict[str, 
     return {f"{key}_{name}": found[key] for key in keys}
 
 
-def _intervals(times: Floats, config: BenchmarkConfig) -> dict[str, Any]:
+def _intervals(times: Floats, name: str, config: BenchmarkConfig) -> dict[str, Any]:
     """[low, high] of the true value of what the summary has of the times, where the sample is large enough."""
     found: dict[str, Any] = {"level": config.confidence}
     for key, statistic in (("avg", "mean"), ("p50", "median"), ("p95", "p95"), ("p99", "p99")):
         one = interval(times, statistic, config.confidence, seed=config.seed)
-        found[f"{key}_execution_time"] = None if one is None else [one.low, one.high]
+        found[f"{key}_{name}"] = None if one is None else [one.low, one.high]
         if key == "avg" and one is not None:
             found["method"] = one.method
     return found
@@ -200,6 +207,22 @@ def stats_of(subject: Subject, kind: BenchmarkType, summary: dict[str, Any], out
         major_faults=_mean(series.major_faults, weights),
         memory_mb=float(known.mean()) if len(known) else None,
         memory_mb_std=float(known.std()) if len(known) else None,
+    )
+
+
+def as_waited_for(stats: Stats, summary: dict[str, Any]) -> Stats:
+    """The same under load, with latencies for times: they count from when a call was due, as does who waits for it."""
+    if "avg_latency_s" not in summary:
+        return stats
+    return replace(
+        stats,
+        mean_s=summary["avg_latency_s"],
+        std_s=summary["std_latency_s"],
+        min_s=summary["min_latency_s"],
+        max_s=summary["max_latency_s"],
+        p50_s=summary["p50_latency_s"],
+        p95_s=summary["p95_latency_s"],
+        p99_s=summary["p99_latency_s"],
     )
 
 

@@ -60,13 +60,18 @@ def share(fraction: float) -> str:
 
 
 def megabytes(mb: float) -> str:
-    """ "40 kB", "12.5 MB", "1.3 GB" (powers of ten)."""
+    """ "6.6 bytes", "40 kB", "12.5 MB", "1.3 GB" (powers of ten)."""
     size = abs(mb)
     if size >= 1e6:
         return f"{number(mb / 1e6)} TB"
     if size >= 1000:
         return f"{number(mb / 1000)} GB"
-    return f"{number(mb)} MB" if size >= 0.9995 or size == 0.0 else f"{number(mb * 1000)} kB"
+    if size >= 0.9995 or size == 0.0:
+        return f"{number(mb)} MB"
+    if size >= 0.9995e-3:
+        return f"{number(mb * 1000)} kB"
+    text = number(mb * 1e6)
+    return f"{text} byte{'' if text == '1' else 's'}"
 
 
 def hourly(seconds: float, what: str = "") -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import OptionError
 from .bootstrap import Interval, interval
+from .change import in_words, percent
 from .distributions import student_quantile
 from .sample import finite, fraction
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Side: TypeAlias = ArrayLike | Sequence[ArrayLike]
 
-__all__ = ["Comparison", "Ranked", "Ranking", "compare", "holm", "process_means", "rank"]
+__all__ = ["Comparison", "Ranked", "Ranking", "compare", "fewest", "holm", "process_means", "rank"]
 
 _ENUMERATED = 33_000  # so many arrangements are all tried; of more, random ones
 _MOST_MEANS = 1_000  # on one side
@@ -64,20 +65,15 @@ class Comparison:
     def sentence(self) -> str:
         """The verdict in words: by how much, with the interval; or what could have been seen."""
         if self.verdict == "equivalent":
-            return f"equivalent within {_percent(self.margin)}"
+            return f"equivalent within {percent(self.margin)}"
         if self.verdict == "no evidence":
             if self.smallest_detectable is None:
                 return f"no evidence: {self._too_few()}"
-            return f"no evidence, could have seen {_percent(self.smallest_detectable)}"
-        sign = 1.0 if self.verdict == "slower" else -1.0
-        ends = [_percent(sign * (end - 1.0)) for end in (self.low, self.high) if end is not None]
-        around = f" [{', '.join(ends[:: int(sign)])}]" if ends else ""
-        return f"{self.verdict} by {_percent(sign * (self.ratio - 1.0))}{around}"
+            return f"no evidence, could have seen {percent(self.smallest_detectable)}"
+        return in_words(self.ratio, self.low, self.high)
 
     def _too_few(self) -> str:
-        alpha = _alpha(self.level) / self.tests
-        arrangements = (lambda n: 2**n) if self.paired else (lambda n: math.comb(2 * n, n))
-        needed = next(n for n in range(2, 2000) if 2 / arrangements(n) <= alpha)
+        needed = fewest(self.level, self.tests, paired=self.paired)
         have = f"{self.n[0]} rounds" if self.paired else f"{self.n[0]} and {self.n[1]} processes"
         shared = f" in {self.tests} comparisons" if self.tests > 1 else ""
         return f"{have} cannot give p <= {1.0 - self.level:.3g}{shared}, take {needed} or more"
@@ -226,6 +222,15 @@ def rank(
             )
         )
     return Ranking(reference=reference, rows=tuple(rows))
+
+
+def fewest(level: float, tests: int = 1, *, paired: bool = False) -> int:
+    """Processes on each side, or rounds when paired, below which no difference can be claimed at this level in any of
+    so many tests.
+    """
+    alpha = _alpha(level) / tests
+    arrangements = (lambda n: 2**n) if paired else (lambda n: math.comb(2 * n, n))
+    return next(n for n in range(2, 2000) if 2 / arrangements(n) <= alpha)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -439,8 +444,3 @@ def _flips(n: int, resamples: int, seed: int) -> NDArray[np.int8]:
 
 def _exp(logarithm: float) -> float:
     return math.exp(min(logarithm, 700.0))
-
-
-def _percent(value: float) -> str:
-    """A fraction as a percentage, to a tenth of a per cent; below one per cent to a hundredth."""
-    return f"{round(100.0 * value, 1 if abs(value) >= 0.01 else 2):g} %"

@@ -51,7 +51,7 @@ class Growth:
     at_end: float  # growth per call in the last third of the judged blocks
     detectable: float  # growth per call that would have been seen in four of five such series, or more
     grown: float  # from the first level to the last ones
-    settled_after: int  # calls after which 95 % of that was there
+    settled_after_calls: int  # when 95 % of that was there
     blocks: int  # that were judged: the last ones
     calls: int  # in them
 
@@ -117,7 +117,7 @@ def growth(
         at_end=at_end,
         detectable=max(0.5 * _SEEN * (drift.high - drift.low), floor),
         grown=grown,
-        settled_after=settled,
+        settled_after_calls=settled,
         blocks=judged,
         calls=judged * calls,
     )

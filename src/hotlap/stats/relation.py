@@ -1,4 +1,4 @@
-"""How one column goes with another: rank correlation, relative slope, growth exponent."""
+"""How one column goes with another: rank correlation, slopes, growth exponent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["distinct", "exponent", "rank_correlation", "ranks", "relative_slope"]
+__all__ = ["LEAST_FACTOR", "distinct", "exponent", "rank_correlation", "ranks", "relative_slope", "slope"]
+
+LEAST_FACTOR = 4.0  # between the smallest and the largest size: nearer ones say nothing of a power
 
 
 def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
@@ -84,13 +86,17 @@ def relative_slope(x: NDArray[Any], y: NDArray[Any]) -> float | None:
 def exponent(sizes: NDArray[Any], times: NDArray[Any]) -> float | None:
     """b in time ~ size**b by least squares on the logarithms; None unless sizes differ by a factor of 4.
 
-    Not yet a verdict on complexity: a constant part of the time pulls b down.
+    Not yet a verdict on complexity: a constant part of the time pulls b down. growth.py says whether such a law fits.
     """
     good = np.isfinite(sizes) & (sizes > 0) & (times > 0)
     if np.count_nonzero(good) < 10:
         return None
     x, y = np.log(sizes[good].astype(np.float64)), np.log(times[good].astype(np.float64))
-    if float(x.max() - x.min()) < math.log(4.0):
+    if float(x.max() - x.min()) < math.log(LEAST_FACTOR):
         return None
-    x -= x.mean()
-    return float(x @ (y - y.mean()) / (x @ x))
+    return slope(x - x.mean(), y - y.mean())
+
+
+def slope(x: Floats, y: Floats) -> float:
+    """Of y over x by least squares; both centred, and x not constant."""
+    return float(x @ y / (x @ x))

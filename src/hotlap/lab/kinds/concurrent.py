@@ -16,9 +16,9 @@ import numpy as np
 
 from ...options import BenchmarkType
 from ...rules.words import duration, number, share
-from ...stats.sample import quantiles
 from ..environment import cpus
 from ..examination import Examination
+from ..load.arrivals import arrivals, arrived, backlog, lateness, remedy
 from ..load.crew import Part
 from ..load.level import Level, LoadOutcome, not_counted
 from ..load.session import Session
@@ -27,38 +27,20 @@ from ..runs.run import Outcome
 from .kind import Kind
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ..config import BenchmarkConfig, DebugLevel
     from ..progress import Reporter
     from ..runs.limits import Guard
     from ..runs.subject import Subject
 
-    Floats = NDArray[np.float64]
-    Integers = NDArray[np.int64]
-
-__all__ = ["Concurrent", "arrivals", "generator_limits", "interpreter_lock"]
+__all__ = ["Concurrent", "generator_limits", "interpreter_lock"]
 
 _LIMITING = 0.5  # of the generator's rate: what lies above says more of it than of the subject
-_LATE = 0.1  # of the latency
 _ONE_CORE = 0.8, 1.2  # CPUs that threads use who take turns
 _LOOKS = 5
 _SCALES = 0.8  # efficiency
+_HARDLY = 1.1  # times as much
 _UNFAIR = 0.8
-
-
-def arrivals(calls: int, rate: float, poisson: bool = False, seed: int = 0) -> Integers:
-    """When each of so many calls is due, in ns after the start: at `rate` calls per second, shape (calls,).
-
-    Evenly, or as a Poisson process: independent callers, who sometimes come at the same time.
-    """
-    due_ns: NDArray[Any]
-    if poisson:
-        due_ns = np.cumsum(np.random.default_rng(seed).exponential(1e9 / rate, calls))
-    else:
-        due_ns = np.arange(calls) * (1e9 / rate)
-    rounded: Integers = np.rint(due_ns).astype(np.int64)
-    return rounded
+_TURNS = 10  # of each user, on average
 
 
 class Concurrent(Kind):
@@ -107,43 +89,17 @@ class Concurrent(Kind):
         limits = generator_limits(level, generator)
         notes += limits
         details["alone"] = None if alone is None else _alone(alone)
-        details["slower_than_alone"] = slower = None if alone is None else _share(level.mean_s, alone.mean_s)
+        details["slower_than_alone"] = None if alone is None else _share(level.mean_s, alone.mean_s)
         if self.config.arrival_rate is None:
             details.update(_speed_up(level, alone))
             advice += [] if limits else _scaling(kind, level, alone, details)
         else:
-            details.update(_arrived(level, self.config.arrival_rate, self._poisson))
-            open_notes, open_advice = _open(level, details, slower)
-            notes += open_notes
-            advice += open_advice
+            details.update(arrived(kind, level, self.config.arrival_rate, self._poisson))
+            notes += backlog(details) + lateness(details)
+            advice += remedy(level, details, None if alone is None else alone.mean_s, bool(limits))
         details["interpreter_lock"], said = interpreter_lock(kind, level)
         advice += said
         return Examination(details=details, advice=advice, notes=notes)
-
-
-def _open(level: Level, details: dict[str, Any], slower: float | None) -> tuple[list[str], list[str]]:
-    """Notes and advice of an open model."""
-    notes, advice = [], []
-    lag, latency = details["lag"], details["latency"]["mean_s"]
-    if lag["mean_s"] is not None and latency and lag["mean_s"] > _LATE * latency:
-        notes.append(
-            f"The generator itself was late: it began a call {duration(lag['mean_s'])} after it could have, on "
-            f"average (p99 {duration(lag['p99_s'])}), and that is {share(lag['mean_s'] / latency)} of the latency."
-        )
-    if details["not_begun"]:
-        notes.append(
-            f"{details['not_begun']:,} calls were due by the end and had not begun: their latency, which would be "
-            "the longest of all, is in no number."
-        )
-    if details["utilisation"] is not None and details["utilisation"] >= 1.0:
-        busy = duration(level.mean_s or 0.0)
-        slow = f", {number(slower)} times what it takes alone" if slower is not None and slower > 1.0 else ""
-        advice.append(
-            f"{number(details['arrival_rate'])} calls/s of {busy}{slow} keep {number(details['offered_load'])} "
-            f"users at work at all times, and there are {level.users}: calls wait ever longer, and latency is a "
-            "matter of how long the run is. Allow more concurrent_users, or ask for a lower arrival_rate."
-        )
-    return notes, advice
 
 
 def _scaling(kind: str, level: Level, alone: Level | None, details: dict[str, Any]) -> list[str]:
@@ -153,17 +109,35 @@ def _scaling(kind: str, level: Level, alone: Level | None, details: dict[str, An
         waits = level.waiting_share
         waiting = "" if waits is None else f", {share(waits)} of it without a CPU"
         said.append(
-            f"{users} {kind} get {number(speed_up)} times as much done as one [{number(interval[0])}, "
-            f"{number(interval[1])}]: a call takes {duration(level.mean_s or 0.0)} beside others{waiting}, and "
-            f"{duration(alone.mean_s or 0.0)} alone."
+            f"{users} {kind} get {_as_much(speed_up, *interval)}: a call takes {duration(level.mean_s or 0.0)} "
+            f"beside others{waiting}, and {duration(alone.mean_s or 0.0)} alone."
         )
     fair = details["fairness"]
-    if fair is not None and fair < _UNFAIR and level.calls >= 10 * users:
+    if fair is not None and fair < _UNFAIR and _had_their_turns(level):
         said.append(
             f"The users are not served alike: the busiest made {details['most_calls_of_a_user']:,} calls, another "
             f"{details['fewest_calls_of_a_user']:,} (fairness {number(fair)}, 1 is even)."
         )
     return said
+
+
+def _as_much(speed_up: float, low: float, high: float) -> str:
+    """How much users get done, as people say it."""
+    between = f"{number(low)} to {number(high)}"
+    if low > 1.0 and speed_up >= _HARDLY:
+        return f"{number(speed_up)} times ({between}) as much done as one"
+    less = high < 1.0 and speed_up <= 1.0 / _HARDLY
+    much = "less" if less else "no more" if low <= 1.0 else "hardly more"
+    return f"{much} done than one ({between} times as much)"
+
+
+def _had_their_turns(level: Level) -> bool:
+    """Whether each user had so many that chance gives them about as many calls, if they are served alike.
+
+    Those who compute take turns at the interpreter's lock, or at the CPUs, of about its switch interval.
+    """
+    turns = level.part.seconds / sys.getswitchinterval()
+    return min(level.calls, turns) >= _TURNS * level.users
 
 
 def _share(part: float | None, whole: float | None) -> float | None:
@@ -195,28 +169,6 @@ def _speed_up(level: Level, alone: Level | None) -> dict[str, Any]:
         "speed_up_interval": interval,
         "efficiency": None if times is None else times / level.users,
     }
-
-
-def _arrived(level: Level, rate: float, poisson: bool) -> dict[str, Any]:
-    """What came of the arrivals. The offered load is the users who are at work on average (Little, 1961)."""
-    part, mean = level.part, level.mean_s
-    return {
-        "arrival_rate": rate,
-        "arrivals": "poisson" if poisson else "constant",
-        "due": part.due,
-        "not_begun": max(0, part.due - level.calls - part.cut_off - part.running),
-        "offered_load": None if mean is None else rate * mean,
-        "utilisation": None if mean is None else rate * mean / level.users,
-        "wait": _lateness(level.wait_s),
-        "lag": _lateness(level.lag_s),
-    }
-
-
-def _lateness(values: Floats) -> dict[str, float | None]:
-    if len(values) == 0:
-        return {"mean_s": None, "p99_s": None, "max_s": None}
-    p99 = float(quantiles(values, (0.99,))[0])
-    return {"mean_s": float(values.mean()), "p99_s": p99, "max_s": float(values.max())}
 
 
 def generator_limits(level: Level, generator: float | None) -> list[str]:

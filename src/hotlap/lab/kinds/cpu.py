@@ -30,8 +30,8 @@ __all__ = ["CPU"]
 _QUEUED = 0.1  # share of the time without a CPU
 _KERNEL = 0.3  # share of the CPU time
 _SPLIT_S = 0.1  # CPU time from which on its split by clock ticks means anything
-_OTHERS = 0.2  # share of the CPU time that is that of other threads
-_ONE_CORE = 1.1
+_OTHERS = 0.2  # share of the CPU time, and of the time, that others than the calling thread compute
+_ONE_CORE = 0.5, 1.1  # cores that threads use which take turns
 _SLOW_IPC = 0.7
 _MISSES = 0.005  # cache misses per instruction
 
@@ -53,16 +53,21 @@ class CPU(Kind):
         counted.close()
         calls = int(outcome.series.calls.sum())
         details = {**_details(cpu, calls), **_counted_details(counted, look)}
-        computing = self._threads_computing(outcome, guard, reporter)
+        computing = None if look.interrupted else self._threads_computing(outcome, guard, reporter)
         if computing is not None:
             details["threads_computing"] = computing
         advice = _advice(self.subject.name, cpu, calls, computing)
-        return Examination(details=details, advice=advice + _memory_advice(counted), notes=_notes(cpu, counted))
+        return Examination(
+            details=details,
+            advice=advice + _memory_advice(counted),
+            notes=[*_notes(cpu, counted), *look.notes],
+            interrupted=look.interrupted,
+        )
 
     def _threads_computing(self, outcome: Outcome, guard: Guard, reporter: Reporter) -> int | None:
-        """How many threads compute in a call; None when there is no sign of others than the calling one."""
-        others, all_of_them = self._tracker.other_threads_s, self._tracker.process_s
-        if others is None or others < _OTHERS * all_of_them or not others:
+        """How many threads compute in a call; None when there is little sign of others than the calling one."""
+        cpu = self._tracker
+        if cpu.other_threads_s is None or cpu.other_threads_s < _OTHERS * max(cpu.process_s, cpu.wall_s):
             return None
         sampler = ThreadSampler()
         Look.again(self, outcome, guard, reporter, sampler, phase="looking at threads")
@@ -146,7 +151,13 @@ def _advice(name: str, cpu: CPUTracker, calls: int, computing: int | None) -> li
             "fewer and larger operations, and buffers that are used again, save most of it."
         )
     cores = busy / wall
-    if computing is not None and computing > 1 and cores <= _ONE_CORE and cpus() > 1 and queued / wall < _QUEUED:
+    if (
+        computing is not None
+        and computing > 1
+        and _ONE_CORE[0] <= cores <= _ONE_CORE[1]
+        and cpus() > 1
+        and queued / wall < _QUEUED
+    ):
         said.append(
             f"{computing} threads compute, but together they use {number(cores)} of {cpus()} CPUs: they take turns, "
             "as Python code does under the interpreter's lock. Processes, or libraries that release the lock, "

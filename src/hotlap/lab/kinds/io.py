@@ -184,7 +184,8 @@ class IO(Kind):
         return Examination(
             details=details,
             advice=_advice(self.subject.name, io, calls, major, (syncs, look)),
-            notes=_notes(io, calls, syncs, look),
+            notes=[*_notes(io, calls, syncs, look), *look.notes],
+            interrupted=look.interrupted,
         )
 
 
@@ -206,7 +207,7 @@ def _details(io: IOTracker, calls: int, major_faults: float | None) -> dict[str,
         calls,
     )
     details["calls"] = calls
-    for name, value in (("wait_share", io.wait_share), ("page_cache_share", io.cached_share)):
+    for name, value in (("wait_share", io.wait_share), ("not_from_disk_share", io.cached_share)):
         if value is not None:
             details[name] = value
     for what, count, size in (

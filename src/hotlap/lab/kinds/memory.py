@@ -71,6 +71,7 @@ class Memory(Kind):
         return self._resident, self._collections
 
     def examine(self, outcome: Outcome, guard: Guard, reporter: Reporter) -> Examination:
+        self._collections.after()  # which an iteration that was ended has not come to
         calls = TracedCalls(self.subject, self.config, outcome, guard, reporter)
         reason = calls.look()
         notes = [f"Memory was not looked at to the end: {reason}."] if reason else []
@@ -79,11 +80,14 @@ class Memory(Kind):
                 "tracemalloc was on already, and stays on: its peak was reset, and memory outside of Python's objects "
                 "cannot be told from its own tables."
             )
+        leak = None if calls.retention is None else calls.retention.mark
         return Examination(
             details={**calls.details(), "rss": self._rss(outcome), "gc": self._gc(outcome)},
             memory_mb=calls.peaks_mb(len(outcome.series.time_s)),
             advice=[*calls.advice(), *self._advice(outcome)],
             notes=notes,
+            marks=[] if leak is None else [leak],
+            interrupted=calls.interrupted,
         )
 
     def _rss(self, outcome: Outcome) -> dict[str, Any]:
@@ -99,24 +103,22 @@ class Memory(Kind):
 
     def _gc(self, outcome: Outcome) -> dict[str, Any]:
         seen, calls = self._collections, int(outcome.series.calls.sum())
-        spent = float(outcome.series.raw_s.sum())
         return {
             "collections": list(seen.counts),
             "collections_per_1000_calls": 1000.0 * seen.count / calls if calls else math.nan,
             "pause_s": seen.pause_ns / 1e9,
             "longest_pause_s": seen.longest_ns / 1e9 if seen.count else math.nan,
-            "share_of_time": seen.pause_ns / 1e9 / spent if spent > 0.0 else math.nan,
-            "collected": seen.collected,
-            "uncollectable": seen.uncollectable,
+            "share_of_time": seen.share,
+            "collected_objects": seen.collected,
+            "uncollectable_objects": seen.uncollectable,
         }
 
     def _advice(self, outcome: Outcome) -> list[str]:
-        seen, spent = self._collections, float(outcome.series.raw_s.sum())
-        part = seen.pause_ns / 1e9 / spent if spent > 0.0 else 0.0
-        if part < 0.05:
+        seen = self._collections
+        if not seen.share >= 0.05:
             return []
         return [
-            f"The garbage collector took {share(part)} of the time, in {seen.count} collections, the longest of "
-            f"{duration(seen.longest_ns / 1e9)}. Make fewer objects that stay for long, avoid reference cycles, or "
-            "call gc.freeze() once the program has started."
+            f"The garbage collector took {share(seen.share)} of the time, in {seen.count} "
+            f"collection{'' if seen.count == 1 else 's'}, the longest of {duration(seen.longest_ns / 1e9)}. Make fewer "
+            "objects that stay for long, avoid reference cycles, or call gc.freeze() once the program has started."
         ]

@@ -72,7 +72,10 @@ class Network(Kind):
         calls = int(outcome.series.calls.sum())
         details = {**_details(net, look), **self._timed_details(calls)}
         return Examination(
-            details=details, advice=_advice(self.subject.name, net, look), notes=_notes(net, look, self._cpu)
+            details=details,
+            advice=_advice(self.subject.name, net, look),
+            notes=[*_notes(net, look, self._cpu), *look.notes],
+            interrupted=look.interrupted,
         )
 
     def _timed_details(self, calls: int) -> dict[str, Any]:
@@ -246,8 +249,8 @@ def _notes(net: NetworkTracker, look: Look, cpu: CPUTracker) -> list[str]:
         )
     elif nothing:
         said.append(
-            "No Python code sent, received or connected anything. Sockets that a library in C opens and closes within "
-            "a call, and its sockets other than TCP, would not be seen."
+            "No Python code sent, received or connected anything in this process. Sockets of child processes, those "
+            "that a library in C opens and closes within a call, and its sockets other than TCP, would not be seen."
         )
     if net.serves:
         said.append(

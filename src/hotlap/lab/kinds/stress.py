@@ -187,10 +187,11 @@ def _generator_limits(levels: list[Level], generator: dict[int, float | None]) -
 
 def _price(found: Capacity, levels: list[Level]) -> list[str]:
     """What the users beyond the knee pay."""
-    first, last = levels[0].mean_s, levels[-1].mean_s
+    first, last = levels[0].mean_s, next(level.mean_s for level in levels if level.users == found.tried)
     if not found.bends or first is None or last is None or last <= first:
         return []
-    return [f"A call takes {duration(first)} alone, and {duration(last)} beside {found.tried - 1} others."]
+    others = "1 other" if found.tried == 2 else f"{found.tried - 1} others"
+    return [f"A call takes {duration(first)} alone, and {duration(last)} beside {others}."]
 
 
 def _why(found: Capacity) -> list[str]:
@@ -201,7 +202,7 @@ def _why(found: Capacity) -> list[str]:
     said = []
     if law.contention >= 0.01:
         said.append(f"{share(min(1.0, law.contention))} of a call excludes other calls, as a lock does")
-    if law.peak is not None and law.peak < found.tried:
+    if found.falls and law.peak is not None and law.peak < found.tried:
         said.append(f"users also slow each other down, so that throughput is highest with {_users(round(law.peak))}")
     if not said:
         return []

@@ -18,6 +18,7 @@ import numpy as np
 from ...stats.bootstrap import interval
 from ...stats.capacity import Throughput, chance_of_excess, fairness, throughput
 from ...stats.sample import quantiles
+from ..environment import Spread
 from ..examination import Examination
 from ..failures import FailureLog
 from ..report import Failure
@@ -54,6 +55,15 @@ class LoadOutcome(Outcome):
     in_flight: Integers  # calls under way at the start of this one, itself included
     throughput: float | None  # successful calls per second of all users together; the highest of all levels
     examination: Examination
+
+    @property
+    def all_at_work(self) -> NDArray[np.bool_]:
+        """Calls, shape (n,), before and after which no user is without calls: neither at the begin nor at the end."""
+        starts, ends = self.series.started, self.series.started + self.series.raw_s
+        own = [self.user == user for user in np.unique(self.user)]
+        begin = max((float(starts[calls].min()) for calls in own), default=0.0)
+        end = min((float(ends[calls].max()) for calls in own), default=0.0)
+        return (starts >= begin) & (ends <= end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +156,7 @@ class Level:
     @property
     def waiting_share(self) -> float | None:
         """The same as a share of that time."""
-        waiting, known = self.waiting_s, np.isfinite(self.series.thread_cpu_s)
-        spent = float(self.series.raw_s[known].sum())
-        return None if waiting is None or spent <= 0.0 else waiting / spent
+        return Spread.of(self.series).waiting
 
     def details(self, config: BenchmarkConfig) -> dict[str, Any]:
         """Plain numbers for a report. None where there is no evidence."""

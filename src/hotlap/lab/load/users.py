@@ -221,22 +221,30 @@ class Kit:
 
     def __init__(self, subject: Subject, config: BenchmarkConfig, recording: Recording) -> None:
         self.subject, self.config, self.recording = subject, config, recording
-        self.probe = recording.probe(subject.loop())
-        self.empty = recording.probe(empty_loop(subject.asynchronous))
+        self.probe = recording.probe(subject.loop(), subject.asynchronous)
+        self.empty = recording.probe(empty_loop(subject.asynchronous), subject.asynchronous)
         self.result: Any = None  # what the last successful call gave
         self._draining = threading.Lock()
+        self._drained = 0  # number of the call at which the ring was empty
 
     def tick(self, number: int) -> None:
-        """A call has left its record. Whoever makes the last of so many empties the ring: no thread need keep pace."""
-        if number % _DRAIN_EVERY == 0:
+        """A call has left its record. Whoever is first to be so many further on empties the ring.
+
+        The others who come that far wait for it: the one who empties it may have lost the interpreter's lock, and get
+        it back only after dozens of others, who would fill the ring.
+        """
+        if number - self._drained >= _DRAIN_EVERY:
             with self._draining:
-                self.recording.tick(CAPACITY)
+                if number - self._drained >= _DRAIN_EVERY:
+                    self.recording.tick(CAPACITY)
+                    self._drained = number
 
     def records(self) -> Records:
         """The records since the last time."""
         with self._draining:
             records = self.recording.records()
             self.recording.forget()
+            self._drained = 0
         return records
 
 
@@ -258,7 +266,7 @@ class User:
             if each_is_set_up:
                 arguments = await prepared(config.setup, asynchronous)
                 if arguments is not None:
-                    probe = kit.recording.probe(kit.subject.loop(arguments))
+                    probe = kit.recording.probe(kit.subject.loop(arguments), kit.subject.asynchronous)
             taken = core.now_ns()
             due = work.due(number)
             if due is not None and not await self._wait_until(due, work):
@@ -291,7 +299,7 @@ class User:
                 return False
             state = FAILED  # the subject's own doing
             work.failed(error, number)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             state = FAILED
             work.failed(error, number)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from time import perf_counter_ns
 from typing import Any
 
@@ -21,13 +22,19 @@ class Collections:
         self.uncollectable = 0
         self.pause_ns = 0
         self.longest_ns = 0
+        self.spans_ns = 0  # how long the spans took
         self._began: int | None = None
+        self._entered: int | None = None
 
     def before(self) -> None:
         gc.callbacks.append(self._watch)
+        self._entered = perf_counter_ns()
 
     def after(self) -> None:
         """The same as before before(), even where that was called twice, or where somebody has cleared the list."""
+        if self._entered is not None:
+            self.spans_ns += perf_counter_ns() - self._entered
+            self._entered = None
         while self._watch in gc.callbacks:
             gc.callbacks.remove(self._watch)
         self._began = None
@@ -47,3 +54,8 @@ class Collections:
     @property
     def count(self) -> int:
         return sum(self.counts)
+
+    @property
+    def share(self) -> float:
+        """Of the time of the spans; NaN before there was one."""
+        return self.pause_ns / self.spans_ns if self.spans_ns else math.nan

@@ -18,7 +18,7 @@ import psutil
 
 from .procfs import Unreadable
 
-__all__ = ["LEVELS", "PAGE_BYTES", "native_bytes", "python_blocks", "read_levels", "rss_bytes"]
+__all__ = ["LEVELS", "PAGE_BYTES", "native_bytes", "python_blocks", "read_level", "read_levels", "rss_bytes"]
 
 PAGE_BYTES: int = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -83,13 +83,14 @@ LEVELS: Mapping[str, Callable[[], int]] = {
 
 def read_levels(values: MutableMapping[str, float], reasons: MutableMapping[str, str]) -> None:
     """Read all levels into `values`: NaN for one that cannot be read, and why into `reasons`."""
-    for name, reader in LEVELS.items():
-        values[name] = _or_nan(name, reader, reasons)
+    for name in LEVELS:
+        values[name] = read_level(name, reasons)
 
 
-def _or_nan(name: str, reader: Callable[[], int], reasons: MutableMapping[str, str]) -> float:
+def read_level(name: str, reasons: MutableMapping[str, str]) -> float:
+    """One level, or NaN and the reason."""
     try:
-        return reader()
+        return LEVELS[name]()
     except Unreadable as reason:  # such as when the process has used up its file descriptors
         reasons[name] = str(reason)
         return math.nan

@@ -32,6 +32,12 @@ class Look:
     calls: int = 0
     failed: int = 0
     reason: str = ""  # why there were no calls, or no more of them
+    interrupted: bool = False  # by the user: nothing more is to be looked at
+
+    @property
+    def notes(self) -> list[str]:
+        """For the report: that somebody has put an end to it."""
+        return ["Interrupted before all was looked at."] if self.reason == "interrupted" else []
 
     @classmethod
     def again(
@@ -53,7 +59,7 @@ class Look:
         made = int(outcome.series.calls.sum())
         slowest_s = float((outcome.series.raw_s / np.maximum(outcome.series.calls, 1)).max()) if made else 0.0
         if outcome.interrupted:
-            look.reason = "the run was interrupted"
+            look.reason, look.interrupted = "the run was interrupted", True
         elif guard.over():
             look.reason = "the run had reached a limit"
         elif not made:
@@ -68,7 +74,7 @@ class Look:
             except Stopped:
                 look.reason = "a limit was reached"
             except KeyboardInterrupt:
-                look.reason = "interrupted"
+                look.reason, look.interrupted = "interrupted", True
             look.calls, look.failed = calls.made, calls.failed
         return look
 

@@ -8,13 +8,16 @@ from typing import Any
 
 from ...rules.words import megabytes, number, share
 from ...stats.leak import FILLING, LEAK, NONE, NOT_JUDGED, PLATEAU, Growth
+from ..report import Mark
+from .caches import Cache
 from .tracing import AllocationSite
 
-__all__ = ["Cache", "Retention", "amount"]
+__all__ = ["BLOCK_BYTES", "Retention", "amount"]
 
 _GROWS = (LEAK, FILLING)
 _STILL = (NONE, PLATEAU)
-_BLOCK_BYTES = 512  # the largest that Python's own allocator gives out
+_REPLACED = 0.5  # of what was traced as growth: what is in use has grown by less
+BLOCK_BYTES = 512  # the largest that Python's own allocator gives out
 
 
 def amount(size: float) -> str:
@@ -25,26 +28,14 @@ def amount(size: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Cache:
-    """A functools.lru_cache that has more entries than before."""
-
-    name: str
-    entries: int
-    added: int
-    maxsize: int | None
-
-    @property
-    def fills(self) -> bool:
-        """Whether it will be full one day, and is not yet."""
-        return self.maxsize is not None and self.entries < self.maxsize
-
-
-@dataclass(frozen=True, slots=True)
 class Retention:
     """The growth of each level that was read from one block of calls to the next; None where there is none.
 
     `traced` is what tracemalloc saw. The others were read without tracing: `python` is the number of Python's own
     blocks, `native` what malloc has given out, `resident` the resident memory; bytes but for `python`.
+
+    tracemalloc sees what is made, but not that what was made before tracing is freed. So `kept` tells what of the
+    traced growth is one: bytes in use more after the traced calls than before, at most; None where it is not known.
     """
 
     traced: Growth
@@ -54,19 +45,32 @@ class Retention:
     sites: Sequence[AllocationSite] = ()  # bytes and blocks per call
     caches: Sequence[Cache] = ()
     confidence: float = 0.95
+    kept: float | None = None
 
     @property
-    def replaces(self) -> bool:
-        """Whether what was traced only takes the place of what earlier calls, not traced, had kept."""
-        large = self.native if self.native is not None else self.resident
+    def replaces(self) -> bool | None:
+        """Whether what was traced only takes the place of what earlier calls, not traced, had kept; None: not known."""
+        return None if self.kept is None else self.kept < _REPLACED * self.traced.grown
+
+    @property
+    def levelled(self) -> bool:
+        """Whether what is in use does not grow, although what was traced did."""
         size = self.traced.per_call
-        blocks = max(sum(site.blocks for site in self.sites), size / _BLOCK_BYTES)
-        grows = self.traced.kind in (*_GROWS, NOT_JUDGED)  # by fits and starts, where a ring was filled on the way
-        return grows and _is_still(large, size) and _is_still(self.python, blocks)
+        blocks = max(sum(site.blocks for site in self.sites), size / BLOCK_BYTES)
+        if self.traced.kind not in (*_GROWS, NOT_JUDGED):  # by fits and starts, where a ring was filled on the way
+            return False
+        if self._large is None and self.python is None:
+            return bool(self.replaces)
+        return _is_still(self._large, size) and _is_still(self.python, blocks)
+
+    @property
+    def _large(self) -> Growth | None:
+        """What sees objects that are too large for Python's own blocks, and is not traced."""
+        return self.native if self.native is not None else self.resident
 
     def _small(self, size: float) -> bool:
         """Whether Python's own blocks do not grow, or by so few that they cannot be so many bytes per call."""
-        return self.python is None or self.python.kind in _STILL or _BLOCK_BYTES * self.python.high < 0.5 * size
+        return self.python is None or self.python.kind in _STILL or BLOCK_BYTES * self.python.high < 0.5 * size
 
     @property
     def filling(self) -> Cache | None:
@@ -83,7 +87,7 @@ class Retention:
             return None
         if self.traced.kind == NOT_JUDGED:
             return level  # whoever it is that keeps it
-        if self.traced.kind in _STILL or self.replaces:
+        if self.traced.kind in _STILL or self.levelled:
             return level if self._small(level.low) else None
         return level if level.low > margin * self.traced.high else None
 
@@ -91,15 +95,26 @@ class Retention:
     def growth(self) -> Growth:
         """What the verdict is about."""
         outside = self.outside
+        if outside is None and self.levelled:
+            return self._large or self.traced
         return self.traced if outside is None or self.traced.kind in _GROWS else outside
 
     @property
     def kind(self) -> str:
         if self.outside is not None:
             return LEAK
-        if self.replaces:
+        if self.levelled:
             return PLATEAU
         return FILLING if self.traced.kind == LEAK and self.filling is not None else self.traced.kind
+
+    @property
+    def mark(self) -> Mark | None:
+        """That of a run whose subject leaks, in bytes per call."""
+        growth = self.growth
+        if self.kind != LEAK:
+            return None
+        within = f"[{amount(growth.low)}, {amount(growth.high)}]"
+        return Mark("leak", growth.per_call, 0.0, f"it leaks {amount(growth.per_call)} per call {within}", False)
 
     @property
     def sentence(self) -> str:
@@ -121,18 +136,10 @@ class Retention:
         if self.kind == LEAK:
             more = "" if outside is None else f" With what is not Python's it is {amount(outside.per_call)} per call."
             return f"It leaks: it keeps {kept} ({basis}){self._where()}.{more}{self._unbounded()}"
-        if self.replaces:
-            return (
-                f"No leak: {amount(growth.per_call)} per call stay of what it allocates, but what is in use does not "
-                "grow: they take the place of what earlier calls had kept."
-            )
         if self.kind == FILLING:
             return f"It keeps {kept} ({basis}){self._where()}, {self._filling()}"
         if self.kind == PLATEAU:
-            return (
-                f"No leak: it kept {amount(growth.grown)} in its first {growth.settled_after:,} calls, and no more in "
-                "those that followed: something is made once, or a cache is full."
-            )
+            return f"No leak: {self._plateau()}"
         return (
             f"No leak was seen: what it keeps per call lies in {within} ({basis}). A leak of "
             f"{amount(growth.detectable)} per call would have been seen in four of five such runs."
@@ -143,6 +150,15 @@ class Retention:
             return ""
         first = self.sites[0]
         return f", most of it allocated at {first.place}" if self.sites[1:] else f", allocated at {first.place}"
+
+    def _plateau(self) -> str:
+        stays = f"{amount(self.traced.grown)} of what it allocated stay, but what is in use does not grow"
+        if self.replaces:
+            return f"{stays}: they take the place of what earlier calls had kept."
+        if self.kept is None:
+            return f"{stays} any more: something is made once, or a cache is full."
+        kept = f"{amount(min(self.traced.grown, self.kept))} within {self.traced.settled_after_calls:,} calls"
+        return f"it kept {kept}, and no more in those that followed: something is made once, or a cache is full."
 
     def _filling(self) -> str:
         cache = self.filling
@@ -171,10 +187,10 @@ class Retention:
             "sentence": self.sentence,
             "where": _where(self.kind, native=growth is self.outside),
             "bytes_per_call": growth.per_call,
-            "low": growth.low,
-            "high": growth.high,
+            "bytes_per_call_low": growth.low,
+            "bytes_per_call_high": growth.high,
             "confidence": self.confidence,
-            "smallest_seen": growth.detectable,
+            "smallest_seen_bytes_per_call": growth.detectable,
             "calls": growth.calls,
             "blocks": growth.blocks,
             "levels": {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import math
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -20,8 +18,10 @@ from ..runs.calls import Calls, Unprepared
 from ..runs.interrupts import Stopped
 from ..runs.run import drive
 from ..runs.subject import empty_loop
-from .heap import PAGE_BYTES, read_levels
-from .retention import Cache, Retention, amount
+from .caches import Cache, CacheSizes
+from .heap import PAGE_BYTES, read_level, read_levels
+from .levels import Levels, collect
+from .retention import BLOCK_BYTES, Retention, amount
 from .tracing import AllocationSite, Held, Tracing, grown, held
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ _EMPTY = 5
 _COUNT_S = 0.3
 _FRAMES = 12
 _TELL_S = 0.5  # how often progress is told: it may keep memory, and that is not the subject's doing
-_QUIET_S = 1e-3
 _IN_CYCLES = 1000  # bytes that are worth a word
 _SLOWER = 5.0  # times: tracing with so many frames, over tracing with one
 _OF_CALLS = 0.01  # entries per call that a cache must get to be spoken of
@@ -55,7 +54,6 @@ _COLUMNS = ("peak_bytes", "result_bytes", "result_blocks", "cyclic_bytes", "kept
 _PEAK, _CYCLIC = _COLUMNS.index("peak_bytes"), _COLUMNS.index("cyclic_bytes")
 
 _NOT_COUNTED = "only the native core counts them, in CPython with its global lock, and when there is time"
-_STAYS = {"traced": 100.0, "python_blocks": 3.0, "native_bytes": 512.0, "rss_bytes": PAGE_BYTES}  # more than our own
 # Of each level that is read without tracing: the least that can be kept at once, and what is worth a word.
 _QUANTA = {"python_blocks": (1.0, 64.0), "native_bytes": (32.0, 16_384.0), "rss_bytes": (PAGE_BYTES, 1e6)}
 
@@ -81,16 +79,20 @@ class TracedCalls:
         self._held: Held = {}
         self._sites: list[AllocationSite] = []
         self._caches: list[Cache] = []
+        self._kept = math.nan  # bytes that are in use more after the traced blocks of calls than before, at most
         self._untraced: dict[str, Growth] = {}
         self._blocks_s: dict[str, float] = {}  # time of a call in them
         self._not_readable: dict[str, str] = {}
         self._asked_for = np.zeros(0)
         self.shared = Tracing.users()
+        self.interrupted = outcome.interrupted
 
     # -- looking ----------------------------------------------------------------------------------------------
 
     def look(self) -> str:
-        """Make the calls. Returns why it ended early, or ""."""
+        """Make the calls, unless the run was interrupted. Returns why it ended early, or ""."""
+        if self.interrupted:
+            return "the run was interrupted"
         self._until = time.monotonic() + 0.95 * self._guard.left_s
         collects = gc.isenabled()
         if self._config.gc == "off":
@@ -98,8 +100,12 @@ class TracedCalls:
         try:
             drive(self._look(), self._subject.asynchronous)
         except Stopped:
-            return "a limit was reached" if self._guard.ended is None else self._guard.ended.sentence
+            ended = self._guard.ended
+            if ended is not None and ended.limit == "timeout":  # of which the guard had what the run has left
+                return f"the time budget of {self._config.timeout:g} s is spent"
+            return "a limit was reached" if ended is None else ended.sentence
         except KeyboardInterrupt:
+            self.interrupted = True
             return "interrupted"
         except Unprepared as error:
             return str(error)
@@ -114,10 +120,15 @@ class TracedCalls:
         self._collect_s = time.perf_counter() - begun
         with Tracing() as tracing:
             await self._one_by_one(tracing)
-            caches = _caches()
-            made = self._calls.made
-            await self._traced_blocks()
-            self._caches = _added(caches, _OF_CALLS * (self._calls.made - made))
+        caches, made = CacheSizes(self._subject.target), self._calls.made
+        before = _native_bytes()
+        try:
+            with Tracing():
+                await self._traced_blocks()
+        finally:
+            if not self.shared:
+                self._kept += _native_bytes() - before  # without tracemalloc's tables: these are gone
+            self._caches = caches.grown(_OF_CALLS * (self._calls.made - made))
         if self.shared:
             return
         if self._traced is not None and self._traced.kind in (LEAK, FILLING):
@@ -132,8 +143,9 @@ class TracedCalls:
     async def _one_by_one(self, tracing: Tracing) -> None:
         """Single calls, less what the same look shows of a call of nothing."""
         empty = np.full((len(_COLUMNS), _EMPTY), np.nan)
+        nothing = empty_loop(self._subject.asynchronous)
         for column in range(_EMPTY):
-            await self._one(tracing, empty_loop(self._subject.asynchronous), empty[:, column])
+            await self._one(tracing, nothing, empty[:, column])
         seen = np.full((len(_COLUMNS), self._planned), np.nan)
         spent_s = []
         self._reporter.phase("tracing single calls", self._planned)
@@ -145,6 +157,7 @@ class TracedCalls:
                     break
                 begun = time.perf_counter()
                 loop = await self._calls.set_up()
+                await self._calls.run(loop, repeat(None, 0))  # what its first run makes for itself is not the subject's
                 ready = time.perf_counter()
                 called_s = await self._one(tracing, loop, seen[:, column])
                 done = time.perf_counter()
@@ -163,7 +176,7 @@ class TracedCalls:
         run, freed tuples and dicts look as if they were held.
         """
         failed, calls, clock = self._calls.failed, repeat(None, 1), np.zeros(2)
-        _collect()
+        collect()
         tracing.reset_peak()
         before = tracing.current()
         clock[0] = time.perf_counter()  # kept where it was made before: what is made in here would be seen
@@ -172,10 +185,10 @@ class TracedCalls:
         peak, at_end = tracing.peak(), tracing.current()
         young = gc.collect(1)
         cyclic = at_end - tracing.current()
-        old = _collect()
+        old = collect()
         with_result, blocks = tracing.current(), sys.getallocatedblocks()
         del result
-        _collect()
+        collect()
         kept = tracing.current()
         blocks -= sys.getallocatedblocks()
         if old:  # collections while the call ran have let its garbage grow old
@@ -198,7 +211,7 @@ class TracedCalls:
 
     async def _traced_blocks(self) -> None:
         blocks, calls = self._plan(self._traced_s, 0.5)
-        levels = _Levels(_traced, blocks)
+        levels = Levels(_traced, blocks)
         first = blocks // 3  # of those that are judged
         self._reporter.phase("tracing blocks of calls", blocks)
         try:
@@ -207,6 +220,9 @@ class TracedCalls:
             after = held()
             self._blocks_s["traced"] = levels.block_s / calls
             self._traced = self._judge(levels.row("traced"), calls)
+            in_use = levels.row("python_blocks")
+            more = float(in_use[-1] - in_use[0])
+            self._kept = BLOCK_BYTES * more if more > 0.0 else 0.0  # NaN: all of it is malloc's
             if self._traced.kind in (LEAK, FILLING):
                 self._sites = grown(self._held, after, self._subject.name, per=(levels.done - first) * calls)
 
@@ -223,7 +239,7 @@ class TracedCalls:
 
     async def _untraced_blocks(self) -> None:
         blocks, calls = self._plan(self._untraced_s, 0.9)
-        levels = _Levels(lambda values: read_levels(values, self._not_readable), blocks)
+        levels = Levels(lambda values: read_levels(values, self._not_readable), blocks)
         self._reporter.phase("blocks of calls without tracing", blocks)
         try:
             await self._make(levels, calls)
@@ -233,7 +249,7 @@ class TracedCalls:
                 if levels.done and name not in self._not_readable:
                     self._untraced[name] = self._judge(levels.row(name), calls, quantum, least)
 
-    async def _make(self, levels: _Levels, calls: int, hold: int | None = None) -> None:
+    async def _make(self, levels: Levels, calls: int, hold: int | None = None) -> None:
         """Make the blocks. After `hold` of them it is remembered what is held, and where that comes from."""
         if not levels.blocks:
             return
@@ -306,6 +322,7 @@ class TracedCalls:
             resident=self._untraced.get("rss_bytes"),
             sites=self._sites,
             caches=self._caches,
+            kept=None if math.isnan(self._kept) else self._kept,
             confidence=self._config.confidence,
         )
 
@@ -343,79 +360,17 @@ class TracedCalls:
         return said
 
 
-class _Levels:
-    """Levels at the ends of blocks of calls; `read` puts them into a mapping, by name."""
-
-    def __init__(self, read: Callable[[dict[str, float]], None], blocks: int) -> None:
-        self._read, self.blocks, self.done = read, blocks, 0
-        self._now: dict[str, float] = {}
-        read(self._now)
-        # Numbers go where there were some before: objects of their own would be seen, as something kept.
-        self._then, self._ours = dict(self._now), dict.fromkeys(self._now, 0.0)
-        self._rows = {name: np.zeros(blocks + 1) for name in self._now}
-        self._seconds, self.begun = np.zeros(blocks + 1), 0.0
-
-    def read(self, block: int) -> None:
-        """At the end of block 1, 2, ..., and, as 0, before them."""
-        self._seconds[max(block - 1, 0)] = time.perf_counter() - self.begun
-        _collect()
-        self._read(self._now)
-        for name, row in self._rows.items():
-            row[block] = self._now[name] - self._ours[name]
-        self.done = block
-
-    def skip(self) -> None:
-        """What was done since read() is not the subject's doing: if anything stays of it, it is left out."""
-        self._then.update(self._now)
-        self._read(self._now)
-        if any(abs(self._now[name] - self._then[name]) >= _STAYS[name] for name in self._now):
-            _collect()
-            self._read(self._now)
-            for name in self._ours:
-                self._ours[name] += self._now[name] - self._then[name]
-
-    @property
-    def block_s(self) -> float:
-        """What a block took, as a rule; NaN without any."""
-        return float(np.median(self._seconds[: self.done])) if self.done else math.nan
-
-    def row(self, name: str) -> Floats:
-        """Shape (blocks that were made + 1,)."""
-        return self._rows[name][: self.done + 1]
-
-
 def _traced(values: dict[str, float]) -> None:
     values["traced"] = Tracing.current()
+    values["python_blocks"] = read_level("python_blocks", {})  # none of these are tracemalloc's own
 
 
-def _collect() -> int:
-    """Collect all garbage, also what the thread that watches the limits has left from its look, which may be due."""
-    time.sleep(_QUIET_S)
-    return gc.collect()
+def _native_bytes() -> float:
+    gc.collect()
+    return read_level("native_bytes", {})
 
 
 def _described(values: Floats) -> dict[str, float | None]:
     if not len(values):
         return {"median": None, "min": None, "max": None}
     return {"median": float(np.median(values)), "min": float(values.min()), "max": float(values.max())}
-
-
-_LRU_CACHE = type(functools.lru_cache(len))
-
-
-def _caches() -> list[tuple[Any, int]]:
-    """The functools caches of the process, and how many entries they have."""
-    found = [each for each in gc.get_objects() if type(each) is _LRU_CACHE]
-    ours = __name__.rpartition(".looks.")[0]
-    return [(cache, cache.cache_info().currsize) for cache in found if not str(cache.__module__).startswith(ours)]
-
-
-def _added(before: list[tuple[Any, int]], least: float) -> list[Cache]:
-    """The caches that have got so many entries since, and one at least."""
-    found = []
-    for cache, entries in before:
-        info = cache.cache_info()
-        if info.currsize - entries >= max(least, 1):
-            name = f"{cache.__module__}.{getattr(cache, '__qualname__', cache.__wrapped__)}"
-            found.append(Cache(name, info.currsize, info.currsize - entries, info.maxsize))
-    return found

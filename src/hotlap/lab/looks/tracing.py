@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import linecache
 import threading
 import tracemalloc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +17,7 @@ __all__ = ["AllocationSite", "Held", "Tracing", "grown", "held"]
 LOOP = "<hotlap lab>"  # the loop around a subject, see runs/subject.py
 _LAB = str(Path(__file__).parent.parent)
 _OURS = (_LAB, tracemalloc.__file__, linecache.__file__)
+_ASYNCIO = str(Path(asyncio.__file__).parent)
 _STACK = 8
 _SHARE = 0.01  # of all that has grown: less is not worth a line
 
@@ -128,12 +131,13 @@ def grown(before: Held, after: Held, subject: str = "", *, per: float = 1.0, mos
     """The lines that have more bytes after than before, the most first; bytes and blocks are divided by `per`.
     What is less than 1 % of the whole is left out.
 
-    What the lab itself allocates is left out. `subject` names what its loop calls, where that is no Python function.
+    What the lab itself allocates, or what it calls, is left out, as far as the stacks tell. `subject` names what its
+    loop calls, where that is no Python function.
     """
     sums: dict[tuple[str, int], _Sum] = {}
     for stack in {*before, *after}:
         file, line = stack[0]
-        if file.startswith(_OURS):
+        if _is_ours(stack):
             continue
         (size, count), (old_size, old_count) = after.get(stack, (0, 0)), before.get(stack, (0, 0))
         one = sums.setdefault((subject or file, 0) if file == LOOP else (file, line), _Sum())
@@ -153,6 +157,18 @@ def grown(before: Held, after: Held, subject: str = "", *, per: float = 1.0, mos
         )
         for _, place in ranked[:most]
     ]
+
+
+def _is_ours(stack: Stack) -> bool:
+    """Whether the lab has allocated it, or something that it calls beside the subject and its event loop."""
+    if stack[0][0].startswith(_OURS):
+        return True
+    for (called, _), (file, _) in pairwise(stack):
+        if file == LOOP:
+            return False
+        if file.startswith(_LAB):
+            return called != LOOP and not called.startswith(_ASYNCIO)
+    return False
 
 
 def _callers(stacks: Mapping[Stack, int]) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ class Calls:
             if being_cancelled(task):
                 raise KeyboardInterrupt from None
             self.failed += 1
-        except Exception:
+        except (Exception, SystemExit):
             self.failed += 1
         self.made += before - length_hint(calls)
         return result

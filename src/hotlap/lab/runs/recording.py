@@ -75,9 +75,9 @@ class Recording:
             self.site.clear()
             _spare.append(self.site)
 
-    def probe(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, each call of which leaves a record."""
-        made: Callable[..., Any] = core.FunctionProbe(function, self.site, _FOLLOW_COROUTINES)
+    def probe(self, function: Callable[..., Any], asynchronous: bool) -> Callable[..., Any]:
+        """`function`, each call of which leaves a record; for an async one, once it has been awaited."""
+        made: Callable[..., Any] = core.FunctionProbe(function, self.site, _FOLLOW_COROUTINES if asynchronous else 0)
         return made
 
     def tick(self, calls: int = 1) -> None:

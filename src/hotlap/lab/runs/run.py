@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from operator import length_hint
-from time import process_time_ns
+from time import process_time_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = ["Observer", "Outcome", "Run", "being_cancelled", "collector", "drive"]
+
+_APART_S = 1e-6  # the process's clock and the thread's are not read in the same moment
 
 T = TypeVar("T")
 
@@ -69,13 +71,19 @@ class Outcome:
     seconds: float  # of the measuring phase, with all that lay between the iterations
     result: Any  # what the last successful iteration's last call gave
     planned: int  # iterations
+    calls_before: int = field(default=0, kw_only=True)  # the first measured one: calibration and warm-up
+    unprepared: str = field(default="", kw_only=True)  # how setup or teardown failed, which ended the run
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     calls: int
     failed: int
-    cpu_ns: int
+    others_ns: int  # CPU time of other threads
+
+
+class _Unprepared(Exception):
+    """setup or teardown failed after something had been measured."""
 
 
 class Run:
@@ -108,11 +116,13 @@ class Run:
                 "they are called for each call, so an iteration is one call"
             )
         self._loops = config.loops or 1
-        self._fixed = subject.loop()
+        self._loops_made = [subject.loop()]
         self._timer = Timer(1e-9, 0.0, 0.0, 0.0)
         self._rows: list[_Row] = []
         self._seconds = 0.0
         self._started = time.time()
+        self._calls_before = 0
+        self._unprepared = ""
 
     def execute(self) -> Outcome:
         """Run all phases. A limit or an interrupt ends them early: what was measured by then is returned."""
@@ -136,10 +146,13 @@ class Run:
         """What execute() does by itself: the limits, which several runs may share, and a recording of its own."""
         self._guard, self._recording = guard, recording
 
-    async def prepare(self) -> None:
-        """Measure the timer, find the number of loops, warm up. Then measure() may be called, once or several times."""
+    async def prepare(self, timer: Timer | None = None) -> Timer:
+        """Measure the timer, find the number of loops, warm up. Then measure() may be called, once or several times.
+
+        Runs that are compared have to share one `timer`: what it is wrong by is then the same for all of them.
+        """
         config, reporter, recording = self._config, self._reporter, self._recording
-        self._timer = await measure_timer(recording, self._subject.asynchronous)
+        self._timer = timer or await measure_timer(recording, self._subject.asynchronous)
         if config.loops is None and not self._each:
             reporter.phase("calibrating", 0)
             self._loops = await self._calibrated()
@@ -150,9 +163,13 @@ class Run:
         if config.gc == "off":
             gc.collect()
         reporter.phase("measuring", config.iterations)
+        return self._timer
 
     async def measure(self, count: int) -> None:
         """Measure so many iterations, unless a limit or an interrupt comes first."""
+        # Where code lies in memory changes what it costs, by some percent of some nanoseconds. With a loop of its own
+        # for each stretch that is noise, which is in the interval; with one loop it would be taken for a difference.
+        self._loops_made.append(self._subject.loop())
         begun = time.perf_counter()
         try:
             await self._iterations(count, measured=True)
@@ -175,7 +192,13 @@ class Run:
             seconds=self._seconds,
             result=self._result,
             planned=self._config.iterations,
+            calls_before=self._calls_before,
+            unprepared=self._unprepared,
         )
+
+    @property
+    def asynchronous(self) -> bool:
+        return self._subject.asynchronous
 
     @property
     def measured(self) -> int:
@@ -185,7 +208,7 @@ class Run:
     @property
     def over(self) -> bool:
         """Nothing more will be measured."""
-        return self._stopped or self._interrupted or self._guard.over()
+        return self._stopped or self._interrupted or bool(self._unprepared) or self._guard.over()
 
     async def _calibrated(self) -> int:
         """Loops that fill a sample; 1 when calls fail, because a failure ends a loop of calls."""
@@ -196,7 +219,7 @@ class Run:
         async def iteration(loops: int) -> None:
             self._loops = loops
             await self._iterations(1, measured=False)
-            if self._stopped or self._interrupted or self._failures:
+            if self.over or self._failures:
                 raise Ends
 
         try:
@@ -206,7 +229,10 @@ class Run:
 
     async def _iterations(self, count: int, measured: bool) -> None:
         config, asynchronous = self._config, self._subject.asynchronous
+        task = asyncio.current_task() if asynchronous else None
         for _ in range(count):
+            if being_cancelled(task) and not self.over:  # by Ctrl-C: a subject that never suspends is not told
+                self._interrupted = True
             if self.over:
                 return
             if self._share < 1.0 and self._guard.spent(self._share) and (self._rows or not measured):
@@ -215,74 +241,114 @@ class Run:
                 return
             row = None
             try:
-                arguments = await prepared(config.setup, asynchronous)
+                with self._around("setup"):
+                    arguments = await prepared(config.setup, asynchronous)
                 try:
                     row = await self._iteration(arguments, measured)
                 finally:
-                    await cleared(config.teardown, asynchronous)
+                    with self._around("teardown"):
+                        await cleared(config.teardown, asynchronous)
             except Stopped:
                 self._stopped = True
             except KeyboardInterrupt:
                 self._interrupted = True
+            except _Unprepared:
+                pass
             if row is None:
                 return
             if measured:
                 self._rows.append(row)
+            else:
+                self._calls_before += row.calls
             self._recording.tick()
             self._reporter.advance()
+
+    @contextmanager
+    def _around(self, name: str) -> Iterator[None]:
+        """setup and teardown: interrupted like a call, unless the run has ended, after which there is to be cleared up.
+
+        One that fails ends the run, with what was measured by then; when that is nothing, the exception passes.
+        """
+        if not self._each:
+            yield
+            return
+        if not self._guard.over():
+            self._guard.expose(self._task())
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise (Stopped if self._guard.ended is not None else KeyboardInterrupt) from None
+        except Exception as error:
+            if not self._rows:
+                raise
+            self._unprepared = f"{name} raised {type(error).__name__}: {error}"
+            raise _Unprepared from error
+        finally:
+            self._guard.cover()
+
+    def _task(self) -> tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None:
+        task = asyncio.current_task() if self._subject.asynchronous else None
+        return None if task is None else (asyncio.get_running_loop(), task)
 
     async def _iteration(self, arguments: Arguments | None, measured: bool) -> _Row | None:
         """One iteration; None when it was stopped before its end."""
         guard, loops, number = self._guard, self._loops, len(self._rows)
-        loop = self._fixed if arguments is None else self._subject.loop(arguments)
-        probe = self._recording.probe(loop)
+        loop = self._loops_made[-1] if arguments is None else self._subject.loop(arguments)
+        probe = self._recording.probe(loop, self._subject.asynchronous)
         calls = repeat(None, loops)
         failed = 0
         if measured:
             for observer in self._observers:
                 observer.before()
-        task = asyncio.current_task() if self._subject.asynchronous else None
-        cpu = 0
+        exposed = self._task()
+        others = 0
         try:
-            guard.expose(None if task is None else (asyncio.get_running_loop(), task))
+            guard.expose(exposed)
             try:
-                cpu = -process_time_ns()
+                others = -_others_cpu_ns()
                 result = probe(calls)
-                if task is not None:
+                if exposed is not None:
                     result = await result
             finally:
-                cpu += process_time_ns()
+                others += _others_cpu_ns()
                 guard.cover()
         except asyncio.CancelledError as error:
-            if guard.ended is None and not being_cancelled(task):
+            if guard.ended is None and not being_cancelled(exposed[1] if exposed else None):
                 failed = 1  # the subject's own doing
                 self._failures.add(error, number)
             else:
                 self._stopped = guard.ended is not None
                 self._interrupted = not self._stopped
                 return None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failed = 1
             self._failures.add(error, number)
             if loops > 1:
                 self._loops = 1  # from here on, so that each failure has its own time
         else:
             self._result = result
+            self._subject.check(result)
         if measured:
             for observer in reversed(self._observers):
                 observer.after()
-        return _Row(loops - length_hint(calls), failed, cpu)
+        return _Row(loops - length_hint(calls), failed, others)
 
     def _series(self) -> Series:
         rows = self._rows
         count = len(rows)
         calls = np.array([row.calls for row in rows], np.int64).reshape(count)
         failed = np.array([row.failed for row in rows], np.int64).reshape(count)
-        cpu_s = np.array([row.cpu_ns for row in rows], np.float64) / 1e9 - self._timer.cpu_s
         records = self._recording.records()[:count]
-        # What the process took beyond the calling thread: other threads, which the record does not see.
-        cpu_s = np.maximum(cpu_s, records["cpu_ns"] / 1e9)
+        # A record sees its own thread alone, which cannot have computed for longer than the call took.
+        own_s = np.minimum(records["cpu_ns"], records["wall_ns"]) / 1e9
+        others_s = np.array([row.others_ns for row in rows], np.float64).reshape(count) / 1e9
+        cpu_s = own_s + np.where(others_s > _APART_S, others_s, 0.0)
         return Series.of(records, self._timer, calls, failed, cpu_s, loops=self._loops)
+
+
+def _others_cpu_ns() -> int:
+    """CPU time of the process's other threads, since it began."""
+    return process_time_ns() - thread_time_ns()
 
 
 def being_cancelled(task: asyncio.Task[Any] | None) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 from ... import core
@@ -23,6 +22,7 @@ Loop = Callable[[Iterator[None]], Any]
 When a call fails, the iterator's length hint tells how many were still to come."""
 
 LOOP_FILE = "<hotlap lab>"  # in tracebacks
+_LAZY = (types.GeneratorType, types.AsyncGeneratorType, map, filter, zip)
 
 # The calls are written out as source, so that the interpreter sees `f(a0, k=a1)` and no unpacking of
 # arguments: what the loop costs beside the calls is then some nanoseconds, which are measured and subtracted.
@@ -37,8 +37,8 @@ def make(f, {names}):
 """
 
 
-@lru_cache(maxsize=256)
 def _maker(define: str, statement: str, names: tuple[str, ...]) -> Callable[..., Loop]:
+    """Compiled anew each time: the interpreter adapts code to what it calls, which is then one subject alone."""
     scope: dict[str, Any] = {}
     source = _TEMPLATE.format(names=", ".join(names) or "*_", define=define, statement=statement)
     exec(compile(source, LOOP_FILE, "exec"), scope)
@@ -97,6 +97,7 @@ class Subject:
         self.name = _name(func)
         self.location = location(func)
         self.asynchronous = _is_async(self.target)
+        self._makers: dict[tuple[str, ...], Callable[..., Loop]] = {}
 
     def loop(self, arguments: Arguments | None = None) -> Loop:
         """The loop of calls with the subject's arguments, or with others."""
@@ -114,7 +115,41 @@ class Subject:
         define, statement = (
             ("async def", f"result = await {call}") if self.asynchronous else ("def", f"result = {call}")
         )
-        return _maker(define, statement, tuple(values))(self.target, **values)
+        if arguments is None:
+            return _maker(define, statement, tuple(values))(self.target, **values)
+        shape = (*given, *values)  # setup gives arguments each time
+        if shape not in self._makers:
+            self._makers[shape] = _maker(define, statement, tuple(values))
+        return self._makers[shape](self.target, **values)
+
+    def check(self, result: Any) -> None:
+        """Raises OptionTypeError when this is a coroutine that calls leave to nobody, for all that it seemed sync."""
+        if self.asynchronous or not isinstance(result, types.CoroutineType):
+            return
+        result.close()
+        raise OptionTypeError(
+            f"{self.name} returned a coroutine ({result.__name__}), which nobody awaits: give the async function "
+            f"itself, and its arguments after it, or one that awaits: async def work(): await {result.__name__}(...)"
+        )
+
+    def doubts(self, result: Any) -> list[str]:
+        """Why calls that gave this may not have done the work that the user has in mind: sentences, mostly none."""
+        said = []
+        if isinstance(result, _LAZY):
+            kind = type(result).__name__.replace("_", " ")
+            consumes = f"a function that consumes it, such as lambda: list({self.name}(...))"
+            if isinstance(result, types.AsyncGeneratorType):
+                consumes = f"an async function that consumes it, by: async for item in {self.name}(...)"
+            said.append(
+                f"{self.name} returned {'an' if kind[0] == 'a' else 'a'} {kind} that nobody has consumed: its work was "
+                f"not done, and is in no number here. Benchmark {consumes}."
+            )
+        if callable(getattr(self.func, "cache_info", None)) and callable(getattr(self.func, "cache_clear", None)):
+            said.append(
+                f"{self.name} has a cache: after the first call, looking a result up is all that it does. "
+                "Clear it in setup to see the work."
+            )
+        return said
 
     def call(self) -> Any:
         """One call, untimed; what an async function gives is awaited in an event loop of its own."""

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import repeat
 from math import ceil
-from time import process_time_ns
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,6 @@ class Timer:
     timer_s: float  # what timing an empty loop shows: subtracted from each iteration
     loop_s: float  # what the loop adds to each call: subtracted, too
     iteration_s: float  # what recording costs beside each iteration: in no time at all
-    cpu_s: float = 0.0  # CPU time of the process that timing an empty loop shows: subtracted from each iteration
 
     def per_call_s(self, wall_s: Any, loops: Any) -> Any:
         """Time of one call, from the wall time of an iteration of `loops` calls; arrays or numbers."""
@@ -47,23 +45,20 @@ class Timer:
 
 async def measure_timer(recording: Recording, asynchronous: bool) -> Timer:
     """Time nothing: an empty loop of no calls, and one of many."""
-    probe = recording.probe(empty_loop(asynchronous))
+    probe = recording.probe(empty_loop(asynchronous), asynchronous)
 
     async def times(calls: int) -> Any:
         recording.forget()
-        cpu = []
         for _ in range(_ROUNDS):
-            before = process_time_ns()
             result = probe(repeat(None, calls))
             if asynchronous:
                 await result
-            cpu.append(process_time_ns() - before)
         records = recording.records()
         recording.forget()
-        return records["wall_ns"] / 1e9, records["start_ns"] / 1e9, float(np.median(cpu)) / 1e9
+        return records["wall_ns"] / 1e9, records["start_ns"] / 1e9
 
-    none, starts, cpu_s = await times(0)
-    many, _, _ = await times(_EMPTY_CALLS)
+    none, starts = await times(0)
+    many, _ = await times(_EMPTY_CALLS)
     timer = float(np.median(none))
     loop = max(0.0, (float(np.median(many)) - timer) / _EMPTY_CALLS)
     apart = np.diff(np.sort(none))
@@ -73,7 +68,7 @@ async def measure_timer(recording: Recording, asynchronous: bool) -> Timer:
         float(apart[apart > 0].min(initial=np.inf)) if (apart > 0).any() else 0.0,
     )
     period = float(np.median(np.diff(starts)))
-    return Timer(resolution, timer, loop, max(0.0, period - timer), cpu_s)
+    return Timer(resolution, timer, loop, max(0.0, period - timer))
 
 
 async def calibrate(run: Runner, recording: Recording, timer: Timer, sample_s: float = SAMPLE_S) -> int:
