@@ -30,6 +30,7 @@ from hotlap import (
 )
 from hotlap.lab.grid import Grid
 from hotlap.lab.kinds.stress import stressed
+from hotlap.lab.profiler import PerformanceProfiler
 from hotlap.lab.report import RunVerdict
 from hotlap.stats.growth import Growth
 
@@ -107,10 +108,24 @@ class TestInterface:
     def test_a_benchmarker_has_its_parts(self) -> None:
         lab = PerformanceBenchmarker()
         assert lab.debug_level is DebugLevel.DETAILED
-        for name in ("debugger", "profiler", "memory_tracker", "cpu_tracker"):
-            assert getattr(lab, name) is not None
+        with lab.memory_tracker as memory, lab.cpu_tracker as cpu:
+            kept = bytes(1_000_000)
+        assert memory.retained_mb == pytest.approx(len(kept) / 1e6, rel=0.05)
+        assert cpu.cpu_s is not None
         assert lab.benchmark_history == []
         assert lab.baseline_metrics == {}
+        report = lab.benchmark_function(work, config=BenchmarkConfig(iterations=5))
+        assert [event.what for event in lab.debugger.events][:1] == ["started"]
+        assert lab.benchmark_history == [report]
+
+
+def test_the_profiler_of_the_lab_is_the_one_that_profiles() -> None:
+    """Another may be put in its place: this one tells a single line, of a tenth of a second."""
+    lab = PerformanceBenchmarker(DebugLevel.PROFILING)
+    lab.profiler = PerformanceProfiler(seconds=0.1, most=1)
+    report = lab.benchmark_function(sorted, list(range(1000)), config=BenchmarkConfig(iterations=5))
+    assert len(report.details["profile"]["lines"]) == 1
+    assert report.details["profile"]["seconds"] < 0.5
 
 
 @pytest.mark.parametrize(

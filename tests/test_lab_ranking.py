@@ -54,6 +54,19 @@ def test_a_competitor_that_fails_is_named_as_the_reason() -> None:
     assert compared(reports["fail"])["mean_s"] is None
 
 
+def test_the_others_are_compared_without_one_that_fails() -> None:
+    """It has no times; that is no reason to know nothing of the rest. As the base there is nothing to hold them to."""
+    functions = [(work, "work"), (fail, "fail"), (more_work, "more")]
+    config = BenchmarkConfig(iterations=40, warmup_iterations=1)
+    reports = PerformanceBenchmarker().compare_functions(functions, config=config)
+    assert list(reports) == ["work", "more", "fail"]
+    assert compared(reports["more"])["ratio"] > 1.5
+    assert compared(reports["more"])["place"] == 2
+    assert compared(reports["fail"])["sentence"] == "not compared: every call of fail failed"
+    reports = PerformanceBenchmarker().compare_functions(functions, config=config, base="fail")
+    assert {compared(report)["verdict"] for report in reports.values()} == {"not compared"}
+
+
 def test_a_limit_is_the_reason_where_it_was() -> None:
     import time
 

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hotlap import PerformanceBenchmarker
 from hotlap.errors import OptionError
-from hotlap.lab.config import BenchmarkConfig
+from hotlap.lab.config import BenchmarkConfig, DebugLevel
 from hotlap.lab.kinds import stress as module
 from hotlap.lab.kinds.stress import ramp, stressed
 from hotlap.stats.capacity import Scaling, capacity
@@ -269,3 +270,16 @@ def test_the_users_interrupt_gives_the_levels_so_far():
     assert outcome.interrupted
     assert 100 < len(outcome.series.time_s) < 1000
     assert levels(outcome)[1]["calls"] > 0
+
+
+def test_a_level_whose_throughput_is_not_known_is_said():
+    """Too few calls for an interval: that it was left out of the judgement is no secret."""
+    report = PerformanceBenchmarker(DebugLevel.BASIC).benchmark_stress(
+        time.sleep, 0.15, config=BenchmarkConfig(timeout=0.5, warmup_iterations=0, concurrent_users=1, progress=False)
+    )
+    unknown = [one["users"] for one in report.details["levels"] if one["steady_throughput_interval"] is None]
+    assert unknown
+    for users in unknown:
+        assert any(
+            f"Throughput with {users} user" in note and "is not judged: only" in note for note in report.verdict.notes
+        )

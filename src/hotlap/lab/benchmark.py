@@ -36,10 +36,9 @@ __all__ = ["benchmark", "report_of"]
 _OF_TRAFFIC = ("cpu.bound",)
 
 
-def benchmark(kind: Kind, config: BenchmarkConfig, level: DebugLevel) -> BenchmarkReport:
-    """Run a kind's benchmark, in this process or in fresh ones, and report what it found."""
-    profiler = PerformanceProfiler() if level is DebugLevel.PROFILING else None
-    if profiler is not None:
+def benchmark(kind: Kind, config: BenchmarkConfig, level: DebugLevel, profiler: PerformanceProfiler) -> BenchmarkReport:
+    """Run a kind's benchmark, in this process or in fresh ones, and report what it found; profiled at that level."""
+    if level is DebugLevel.PROFILING:
         profiler.check()  # that it can: before anything is run
     subject = kind.subject
     reporter = Reporter(subject.name, config)
@@ -54,7 +53,7 @@ def benchmark(kind: Kind, config: BenchmarkConfig, level: DebugLevel) -> Benchma
         report = report_of(kind, config, level, outcome, examination)
         if means_s:
             report.summary["process_means"] = process_means(means_s, config)
-        if profiler is not None and report.verdict.complete and not examination.interrupted:
+        if level is DebugLevel.PROFILING and report.verdict.complete and not examination.interrupted:
             reporter.phase("profiling", 0)
             _profile(profiler, kind, _rest(config, outcome), report)
     finally:

@@ -66,6 +66,13 @@ class PerformanceBenchmarker:
                 break
 
     `debug_level` is a DebugLevel, or its value: "basic", "detailed" or "profiling". Raises OptionError for another.
+
+    `debugger` has the events of all runs. `profiler` is what the level PROFILING uses; another may take its place, such
+    as PerformanceProfiler(seconds=10.0). `memory_tracker` and `cpu_tracker` look at a block of your own:
+
+        with lab.cpu_tracker as cpu:
+            work()
+        print(cpu.cores_used)
     """
 
     def __init__(self, debug_level: DebugLevel | str = DebugLevel.DETAILED) -> None:
@@ -165,8 +172,8 @@ class PerformanceBenchmarker:
             )
             for name, outcome in measured.outcomes.items()
         }
-        order = list(reports) if ranking is None else [row.name for row in ranking.rows]
-        return {name: reports[name] for name in order}
+        ranked = [] if ranking is None else [row.name for row in ranking.rows]
+        return {name: reports[name] for name in dict.fromkeys([*ranked, *reports])}
 
     def benchmark_parameters(
         self,
@@ -218,7 +225,8 @@ class PerformanceBenchmarker:
             )
         subject = Subject(func, args, kwargs)
         self.debugger.record(subject.name, "started", type=benchmark_type.value, iterations=chosen.iterations)
-        return self._keep(benchmark(kind_of(subject, chosen, self.debug_level), chosen, self.debug_level))
+        kind = kind_of(subject, chosen, self.debug_level)
+        return self._keep(benchmark(kind, chosen, self.debug_level, self.profiler))
 
     def _keep(self, report: BenchmarkReport) -> BenchmarkReport:
         self.debugger.follow(report)

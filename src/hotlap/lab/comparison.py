@@ -85,10 +85,11 @@ def _warn(count: int, config: BenchmarkConfig) -> None:
 
 
 def compared(measured: Measured, config: BenchmarkConfig, base: str | None = None) -> Ranking | None:
-    """The ranking; None when some function has no time to compare."""
-    if any(len(means) == 0 for means in measured.means_s.values()):
+    """The ranking of those that have times to compare; None when the base has none, or there is nobody to compare."""
+    timed = {name: means for name, means in measured.means_s.items() if len(means)}
+    if len(timed) < min(2, len(measured.means_s)) or (base is not None and base not in timed):
         return None
-    return rank(measured.means_s, base, paired=measured.paired, level=config.confidence, seed=config.seed)
+    return rank(timed, base, paired=measured.paired, level=config.confidence, seed=config.seed)
 
 
 def details(name: str, ranking: Ranking | None, measured: Measured) -> dict[str, Any]:
@@ -101,12 +102,12 @@ def details(name: str, ranking: Ranking | None, measured: Measured) -> dict[str,
     """
     unit = "rounds" if measured.paired else "processes"
     found: dict[str, Any] = {"compared_by": unit, unit: len(measured.means_s[name])}
-    if ranking is None:
+    row = None if ranking is None else next((row for row in ranking.rows if row.name == name), None)
+    if ranking is None or row is None:
         times = measured.outcomes[name].series.good
         mean = float(times.mean()) if len(times) else None
         place = {"place": None, "of": len(measured.outcomes), "reference": None, "mean_s": mean}
         return {**found, **place, "mean_interval_s": None, **_plain(None, "not compared", _why_not(measured))}
-    row = next(row for row in ranking.rows if row.name == name)
     found.update(
         place=row.place,
         of=len(ranking.rows),
@@ -232,11 +233,12 @@ def _in_turn(
     outcomes = {name: replace(one, interrupted=interrupted) for name, one in outcomes.items()}
     whole = min(len(each) for each in borders.values()) - 1
     means = {name: _round_means(outcomes[name], borders[name][: whole + 1]) for name in competitors}
-    kept = [number for number in range(whole) if all(np.isfinite(each[number]) for each in means.values())]
+    able = [each for each in means.values() if np.isfinite(each).any()]  # one that always fails is no hindrance
+    kept = [number for number in range(whole) if all(np.isfinite(each[number]) for each in able)]
     return Measured(
         outcomes,
         {name: one.examine(outcomes[name], guard, quiet) for name, one in competitors.items()},
-        {name: [each[number] for number in kept] for name, each in means.items()},
+        {name: [each[number] for number in kept] if each in able else [] for name, each in means.items()},
         paired=True,
         interrupted=interrupted,
     )

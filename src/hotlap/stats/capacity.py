@@ -245,7 +245,7 @@ class Capacity:
         """Where throughput stops scaling, or that it does not, with the numbers that say so."""
         if self.levels == 1:
             tried = "1 user was" if self.tried == 1 else f"{self.tried} users were"
-            return f"Only {tried} tried: that says nothing of how throughput scales."
+            return f"Only {tried} tried, or can be judged: that says nothing of how throughput scales."
         if self.bends is None:
             low = "" if self.knee_low is None else f" from {self.knee_low:.3g}"
             high = "" if self.knee_high is None else f" up to {self.knee_high:.3g}"

@@ -122,6 +122,9 @@ class Stress(Kind):
             if level.calls < level.part.planned and not session.over and level.calls > level.failed:
                 made = f"{level.calls:,} of {level.part.planned:,} calls"
                 notes.append(f"{_users(level.users)} made {made} in their part of the time.")
+            if level.rate_interval is None and level.calls > level.failed:
+                why = level.throughput.note or "too few calls"
+                notes.append(f"Throughput with {_users(level.users)} is not judged: {why}.")
         found = _capacity(levels)
         limits = _generator_limits(levels, generator)
         notes += limits
