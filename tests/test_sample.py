@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hotlap.errors import OptionError
-from hotlap.stats.sample import correct_omission, describe, quantiles
+from hotlap.stats.sample import correct_omission, describe, quantiles, robust_std
 
 NIST = json.loads((Path(__file__).parent / "data" / "nist.json").read_text())
 numbers = st.floats(-1e300, 1e300)
@@ -165,3 +165,14 @@ def test_bad_options_are_refused() -> None:
     for interval in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(OptionError, match="must be positive"):
             correct_omission([1.0], interval)
+
+
+def test_the_robust_deviation_is_that_of_normal_values_and_blind_to_outliers() -> None:
+    """As scipy has it; a third of the values may be anything."""
+    stats = pytest.importorskip("scipy.stats")
+    x = np.random.default_rng(0).normal(10.0, 2.0, 999)
+    assert robust_std(x) == pytest.approx(stats.median_abs_deviation(x, scale="normal"), rel=1e-4)
+    spoilt = np.concatenate([x, np.full(300, 1e9)])
+    assert robust_std(x) == pytest.approx(2.0, rel=0.1)
+    assert robust_std(spoilt) < 4.0
+    assert robust_std(np.array([3.0])) == 0.0

@@ -15,6 +15,7 @@ import psutil
 
 from .. import core
 from ..rules.words import share
+from ..stats.sample import robust_std
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -200,7 +201,7 @@ def _deviation(times: Floats) -> float | None:
     if len(times) < 5:
         return None
     median = float(np.median(times))
-    return 1.4826 * float(np.median(np.abs(times - median))) / median if median > 0.0 else None
+    return robust_std(times) / median if median > 0.0 else None
 
 
 _NOISY = 0.05  # robust relative deviation of the iterations, from which on a run is called noisy

@@ -206,7 +206,7 @@ def stats_of(subject: Subject, kind: BenchmarkType, summary: dict[str, Any], out
         minor_faults=_mean(series.minor_faults, weights),
         major_faults=_mean(series.major_faults, weights),
         memory_mb=float(known.mean()) if len(known) else None,
-        memory_mb_std=float(known.std()) if len(known) else None,
+        memory_mb_std=summary["std_memory_usage"],
     )
 
 

@@ -132,8 +132,8 @@ def _accelerated(x: Floats, means: Floats, level: float) -> tuple[float, float]:
     for tail in (0.5 - level / 2.0, 0.5 + level / 2.0):
         z = bias + normal.inv_cdf(tail)
         ends.append(normal.cdf(bias + z / max(1.0 - acceleration * z, _LEAST)))
-    low, high = np.quantile(means, ends)
-    return float(low), float(high)
+    low, high = quantiles(means, ends).tolist()
+    return low, high
 
 
 def _quantile(x: Floats, probability: float, level: float) -> Interval | None:

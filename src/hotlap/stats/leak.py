@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .relation import rank_correlation
+from .sample import quantiles, robust_std
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -93,7 +94,7 @@ def growth(
     ending = read[-max(count // 3, 4) :]
     half = len(ending) // 2
     end = float(np.median(ending))
-    noise = 1.4826 * float(np.median(np.abs(ending - end)))
+    noise = robust_std(ending)
     moves = abs(float(np.median(ending[-half:])) - float(np.median(ending[:half])))
     grown = end - float(read[0])
     settled = int(np.argmax(read >= read[0] + _SETTLED * grown)) * calls if grown > 0 else 0
@@ -125,8 +126,7 @@ def growth(
 
 def _upper(steps: Floats) -> float:
     """The largest step that is no outlier."""
-    middle = float(np.median(steps))
-    return middle + _OUTLIER * 1.4826 * float(np.median(np.abs(steps - middle)))
+    return float(np.median(steps)) + _OUTLIER * robust_std(steps)
 
 
 def _slowing(steps: Floats) -> bool:
@@ -179,5 +179,5 @@ def _drift(steps: Floats, confidence: float, seed: int) -> _Drift:
     model = random.choice(len(weights), _DRAWS, p=weights / weights.sum())
     draws = means[model] + np.sqrt(residual / information)[model] * random.standard_t(count - 1, _DRAWS)
     tail = (1.0 - confidence) / 2.0
-    low, middle, high = (scale * float(value) for value in np.quantile(draws, [tail, 0.5, 1.0 - tail]))
+    low, middle, high = (scale * quantiles(draws, (tail, 0.5, 1.0 - tail))).tolist()
     return _Drift(low, middle, high)

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["PROBABILITIES", "Description", "correct_omission", "describe", "finite", "fraction", "quantiles"]
+__all__ = [
+    "PROBABILITIES",
+    "Description",
+    "correct_omission",
+    "describe",
+    "finite",
+    "fraction",
+    "quantiles",
+    "robust_std",
+]
 
 PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 _LARGEST = 1e300  # differences and sums of a few such values still are numbers
@@ -126,6 +135,13 @@ def quantiles(
     Not np.quantile: that imports numpy.ma (see `distinct`).
     """
     return _at(np.sort(finite(values)), probabilities, method)
+
+
+def robust_std(values: Floats) -> float:
+    """The median absolute deviation of values (n,), n >= 1, as the standard deviation of a normal distribution with it:
+    times 1.4826 (Hampel, 1974). Up to half of the values may be anything.
+    """
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def _at(ordered: Floats, probabilities: Sequence[float], method: str) -> Floats:
