@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotlap import PerformanceBenchmarker
 from hotlap.lab import export
-from hotlap.lab.config import BenchmarkConfig
+from hotlap.lab.config import BenchmarkConfig, DebugLevel
+from hotlap.lab.profiler import PerformanceProfiler
 from hotlap.lab.report import BenchmarkMetrics, BenchmarkReport, Failure, Mark, RunVerdict
 from hotlap.model import BenchmarkResult, Finding
 from hotlap.options import BenchmarkType
@@ -258,3 +260,14 @@ def test_a_check_before_the_run_leaves_nothing(tmp_path: Path) -> None:
     assert export.load(path) == REPORT
     with pytest.raises(ValueError, match=r"--json='none/x\.json' is in no existing directory: create none first"):
         export.check("none/x.json", "--json")
+
+
+@pytest.mark.parametrize("level", [DebugLevel.DETAILED, DebugLevel.PROFILING])
+@pytest.mark.parametrize("kind", ["function", "memory", "cpu", "io", "network", "concurrent", "stress"])
+def test_what_is_read_is_what_was_reported(kind: str, level: DebugLevel) -> None:
+    """Of every kind, to the last detail: in the report, too, what is not known is None, and lists are lists."""
+    lab = PerformanceBenchmarker(level)
+    lab.profiler = PerformanceProfiler(seconds=0.1)
+    config = BenchmarkConfig(iterations=20, progress=False, timeout=10.0)
+    report = getattr(lab, f"benchmark_{kind}")(sum, range(100), config=config)
+    assert export.loads(export.dumps(report)) == report

@@ -70,4 +70,4 @@ def test_an_interrupt_of_profiling_is_the_last_call() -> None:
     subject = Interrupted(at=RUN + 3)
     report = benchmarked("function", subject.call, DebugLevel.PROFILING)
     assert subject.calls == RUN + 3
-    assert report.details["profile"]["notes"] == ("Profiling was not done to the end: interrupted.",)
+    assert report.details["profile"]["notes"] == ["Profiling was not done to the end: interrupted."]

@@ -18,6 +18,7 @@ from .examination import Examination
 from .isolation import Processes, joined
 from .kinds.kind import Kind
 from .load.level import LoadOutcome
+from .plain import plain
 from .profiler import PerformanceProfiler
 from .progress import Reporter
 from .report import BenchmarkReport, Mark, RunVerdict
@@ -101,7 +102,7 @@ def _isolated(
 def _profile(profiler: PerformanceProfiler, kind: Kind, config: BenchmarkConfig, report: BenchmarkReport) -> None:
     with Guard(config) as guard:
         profile = profiler.profile_subject(kind.subject, config, guard)
-    report.details["profile"] = profile.details()
+    report.details["profile"] = plain(profile.details())
     report.overhead["profiling_slowdown"] = profile.slowdown
     if profile.interrupted:
         report.verdict = replace(report.verdict, complete=False, interrupted=True)
@@ -137,13 +138,13 @@ def report_of(
         benchmark_type=kind.type,
         config=config,
         metrics=metrics_of(outcome, memory, config),
-        summary=summary,
+        summary=plain(summary),
         recommendations=recommendations,
         performance_score=score.value,
         result_category=score.category,
         timestamp=outcome.started,
         findings=findings,
-        environment={**known, **asdict(outcome.noise)},
+        environment=plain({**known, **asdict(outcome.noise)}),
         verdict=RunVerdict(
             len(series.time_s) >= outcome.planned and not interrupted,
             (*marks, *examination.marks),
@@ -151,8 +152,8 @@ def report_of(
             interrupted,
         ),
         failures=failures,
-        overhead=_overhead(level, outcome),
-        details=examination.details,
+        overhead=plain(_overhead(level, outcome)),
+        details=plain(examination.details),
     )
 
 

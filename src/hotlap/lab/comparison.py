@@ -126,6 +126,8 @@ def _why_not(measured: Measured) -> str:
     failing = [name for name, one in measured.outcomes.items() if len(one.failures) and not len(one.series.good)]
     if failing:
         return f"not compared: every call of {', '.join(failing)} failed"
+    if any(len(one.series.good) and not one.series.good.any() for one in measured.outcomes.values()):
+        return "not compared: calls are too short to be timed one by one; leave `loops` to hotlap"
     if measured.interrupted:
         return f"not compared: interrupted before each function had been measured in a {unit}"
     if any(one.ended is not None for one in measured.outcomes.values()):
@@ -172,7 +174,8 @@ def _apart(
     finally:
         reporter.close()
     means = {
-        name: [float(one.series.good.mean()) for one in each if len(one.series.good)] for name, each in outcomes.items()
+        name: [float(one.series.good.mean()) for one in each if one.series.good.any()]
+        for name, each in outcomes.items()
     }
     planned = config.isolate * config.iterations
     return Measured(
@@ -245,10 +248,10 @@ def _in_turn(
 
 
 def _round_means(outcome: Outcome, borders: Sequence[int]) -> list[float]:
-    """Mean time of a call in each round; NaN for one without a success."""
+    """Mean time of a call in each round; NaN for one without a success, or without a time that could be told."""
     means = []
     for first, last in pairwise(borders):
         part = slice(first, last)
         times = outcome.series.time_s[part][outcome.series.failed[part] == 0]
-        means.append(float(times.mean()) if len(times) else float("nan"))
+        means.append(float(times.mean()) if times.any() else float("nan"))
     return means

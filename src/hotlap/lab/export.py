@@ -7,19 +7,17 @@ JSON and is written as null, as None is.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from enum import Enum
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
 from .. import readers
 from ..errors import OptionError, OptionTypeError
 from .config import BenchmarkConfig
+from .plain import FUNCTIONS, plain
 from .report import BenchmarkReport
 from .typed import Signed, typed
 
@@ -27,39 +25,13 @@ __all__ = ["FORMAT", "VERSION", "check", "dumps", "export", "load", "loads"]
 
 FORMAT = "hotlap.benchmark"
 VERSION = 1
-_FUNCTIONS = ("setup", "teardown", "progress")  # of a config: named in the file, not kept
 
 
 def dumps(report: BenchmarkReport) -> str:
     """The report as JSON text. Raises OptionTypeError for anything else."""
     if not isinstance(report, BenchmarkReport):
         raise OptionTypeError(f"report={report!r} is no BenchmarkReport: give what a benchmark method returned")
-    return json.dumps({"format": FORMAT, "version": VERSION, **_plain(report)}, indent=1, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """The value in the types that JSON has."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, BenchmarkConfig):
-        config = {field.name: getattr(value, field.name) for field in fields(value)}
-        for name in _FUNCTIONS:
-            given = config[name]
-            config[name] = getattr(given, "__qualname__", type(given).__name__) if callable(given) else given
-        return config
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(each) for each in value]
-    if hasattr(value, "tolist"):  # numpy's numbers and arrays
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value)  # a parameter of a grid may be anything
+    return json.dumps({"format": FORMAT, "version": VERSION, **plain(report)}, indent=1, allow_nan=False) + "\n"
 
 
 def export(report: BenchmarkReport, path: str | os.PathLike[str] | None = None) -> Path:
@@ -192,7 +164,9 @@ def _config(value: Any, place: str) -> BenchmarkConfig:
     if unknown := sorted(value.keys() - known):
         raise ValueError(f"{place} has {unknown[0]!r}, which no BenchmarkConfig has")
     try:
-        return BenchmarkConfig(**{name: each for name, each in value.items() if name not in _FUNCTIONS})
+        return BenchmarkConfig(
+            **{name: each for name, each in value.items() if name not in FUNCTIONS or isinstance(each, bool)}
+        )
     except (OptionError, OptionTypeError) as error:
         raise ValueError(f"{place}.{error}") from error
 

@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 def rows(report: BenchmarkReport) -> Iterator[Row]:
-    """Times, throughput, memory, CPU, failures, iterations, score and verdict."""
+    """Times, throughput, memory, CPU, failures, iterations, what measuring cost, score and verdict."""
     summary = report.summary
     intervals = summary.get("confidence_intervals", {})
     level = f"{100 * intervals.get('level', report.config.confidence):g} % interval"
@@ -42,7 +42,14 @@ def rows(report: BenchmarkReport) -> Iterator[Row]:
     failed, calls = summary.get("error_rate"), summary.get("calls", 0)
     yield Row("failures", _NONE if failed is None else share(failed), f"of {_count(calls, 'call')}")
     loops, seconds = summary.get("loops", 1), summary.get("seconds", 0.0)
-    yield Row("iterations", f"{len(report.metrics):,}", f"of {_count(loops, 'call')} each, in {duration(seconds)}")
+    made = f"of {_count(loops, 'call')} each, in {duration(seconds)}; garbage collector {report.config.gc}"
+    yield Row("iterations", f"{len(report.metrics):,}", made)
+    cost = report.overhead
+    if report.metrics and cost.get("subtracted_s") is not None:
+        around = f"subtracted from each call; {duration(cost['recording_s'])} beside each iteration ({cost['level']})"
+        yield Row("overhead", duration(cost["subtracted_s"]), around)
+    if cost.get("profiling_slowdown"):
+        yield Row("profiling", f"{number(cost['profiling_slowdown'])} times", "as long, in calls that are not timed")
     processes = summary.get("process_means")
     if processes is not None:
         ends = processes["interval_s"]

@@ -35,8 +35,11 @@ class Timer:
     iteration_s: float  # what recording costs beside each iteration: in no time at all
 
     def per_call_s(self, wall_s: Any, loops: Any) -> Any:
-        """Time of one call, from the wall time of an iteration of `loops` calls; arrays or numbers."""
-        return np.maximum(wall_s - self.timer_s, 0.0) / loops - self.loop_s
+        """Time of one call, from the wall time of an iteration of `loops` calls; arrays or numbers.
+
+        0 where what is subtracted is more than what was seen: it is no time below that of nothing.
+        """
+        return np.maximum((wall_s - self.timer_s) / loops - self.loop_s, 0.0)
 
     def share_of(self, sample_s: float) -> float:
         """The resolution as a share of a sample of this length."""
