@@ -250,6 +250,28 @@ def test_what_is_not_known_is_not_shown() -> None:
     assert list(kinds.sentences(details)) == ["rss: no such file"]
 
 
+def test_every_other_option_can_be_set(here: Path) -> None:
+    """By its name in BenchmarkConfig; a wrong one is refused with what is right, before anything runs."""
+    settings = ("--set", "loops=3", "--set", "performance_threshold=1e-9", "--set", "gc=off")
+    done = hotlap(here, "bench", "subjects:quick", "--iterations", "5", *settings)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "of 3 calls each" in done.stdout
+    assert "garbage collector off" in done.stdout
+    assert "on average, more than 1e-09 s" in done.stdout
+    assert hotlap(here, "compare", "subjects:quick", "subjects:slow", "--iterations", "8", "--set", "loops=2").stdout
+    for setting, says in {
+        "memory_limt=3": "did you mean 'memory_limit'?",
+        "loops=many": "is no number: give a whole number from 1",
+        "loops": "is no setting: write name=value",
+        "timeout=3": "timeout has an option of its own",
+        "setup=f": "no option that can be given as text",
+    }.items():
+        for command in (("bench", "subjects:quick"), ("compare", "subjects:quick", "subjects:slow")):
+            done = hotlap(here, *command, "--set", setting)
+            assert done.returncode == 2
+            assert says in " ".join(done.stderr.split())
+
+
 def test_a_comparison_ranks(here: Path) -> None:
     done = hotlap(here, "compare", "subjects:slow", "subjects:quick", "--iterations", "40", "--json", ".")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -28,6 +28,7 @@ _KNOW = {  # the kinds that know an option
     "--rate": ("concurrent",),
     "--isolate": tuple(kind for kind in _KINDS if kind not in _LOADS),
 }
+_OWN = ("iterations", "warmup_iterations", "concurrent_users", "arrival_rate", "isolate", "timeout")
 _SLOWER = 10.0  # percent
 
 _Kind = typer.Option("--type", metavar="|".join(_KINDS), help="What to look at.")
@@ -46,6 +47,7 @@ def bench(
     isolate: Annotated[int, typer.Option(help="Run in this many fresh processes.")] = 0,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole run.")] = 30.0,
     level: Annotated[str, _Level] = "detailed",
+    more: target.Set = None,
     json: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="A report to compare with, of the same function.")] = None,
     any_name: Annotated[bool, typer.Option("--any-name", help="The baseline may be of another function.")] = False,
@@ -84,6 +86,7 @@ def bench(
         arrival_rate=rate,
         isolate=isolate,
         timeout=timeout,
+        **target.settings(more or (), *_OWN),
     )
     called = target.load(function)
     args, kwargs = target.arguments(arg or ()), target.keywords(kw or ())

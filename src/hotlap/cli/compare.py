@@ -17,6 +17,8 @@ from .output import console
 
 __all__ = ["compare"]
 
+_OWN = ("iterations", "warmup_iterations", "isolate", "timeout")
+
 
 def compare(
     functions: Annotated[
@@ -28,6 +30,7 @@ def compare(
     warmup: Annotated[int, typer.Option(help="Iterations before that.")] = 10,
     isolate: Annotated[int, typer.Option(help="Compare the means of this many fresh processes each.")] = 0,
     timeout: Annotated[float, typer.Option(help="Seconds for each function.")] = 30.0,
+    more: target.Set = None,
     json: Annotated[Path | None, typer.Option(help="Write the reports to files in this directory.")] = None,
     max_slower: MaxSlower = None,
 ) -> None:
@@ -53,7 +56,13 @@ def compare(
     for file in files.values():
         check(file, "--json")
     lab = PerformanceBenchmarker()
-    config = BenchmarkConfig(iterations=iterations, warmup_iterations=warmup, isolate=isolate, timeout=timeout)
+    config = BenchmarkConfig(
+        iterations=iterations,
+        warmup_iterations=warmup,
+        isolate=isolate,
+        timeout=timeout,
+        **target.settings(more or (), *_OWN),
+    )
     pairs = [(target.load(function), name) for function, name in zip(functions, names, strict=True)]
     reports = lab.compare_functions(
         pairs, *target.arguments(arg or ()), config=config, base=names[0], **target.keywords(kw or ())

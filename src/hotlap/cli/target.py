@@ -1,4 +1,4 @@
-"""What a command is to call: "module:function" or "path/file.py:function", and its arguments."""
+"""What a command is to call: "module:function" or "path/file.py:function", its arguments, and how."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ from ..errors import OptionError
 from ..readers import nearest
 from .output import near
 
-__all__ = ["Arg", "Kw", "arguments", "keywords", "load"]
+__all__ = ["Arg", "Kw", "Set", "arguments", "keywords", "load", "settings"]
 
 _LITERALS = "a Python literal, or plain text that does not begin like one; repeat it."
 Arg = Annotated[list[str] | None, typer.Option(help=f"A positional argument: {_LITERALS}")]
 Kw = Annotated[list[str] | None, typer.Option(help=f"A keyword argument, name=value: {_LITERALS}")]
+
+_EXAMPLES = "memory_limit=200, loops=1 or gc=off"
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help=f"Another option of BenchmarkConfig: {_EXAMPLES}; repeat it."),
+]
 
 _LITERAL = re.compile(r"""\s*([\[({'"]|[-+]?\d)""")  # begins like one
 _FRAMES = 5  # of a traceback: the innermost
@@ -116,6 +122,24 @@ def keywords(texts: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise OptionError(f"--kw {text!r} is no keyword argument: write name=value")
         found[name] = _value(value, f"--kw {text!r}")
+    return found
+
+
+def settings(texts: Sequence[str], *own: str) -> dict[str, Any]:
+    """Options of BenchmarkConfig, "name=value" each, but for those that have an option of their `own`.
+
+    Raises OptionError for what is no such option, and for a value that it cannot have.
+    """
+    from ..lab.config import from_text
+
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise OptionError(f"--set {text!r} is no setting: write name=value, such as {_EXAMPLES}")
+        if name in own:
+            raise OptionError(f"--set {text!r}: {name} has an option of its own, see --help")
+        found[name] = from_text(name, value)
     return found
 
 

@@ -101,6 +101,14 @@ class BenchmarkConfig:
             )
 
 
+def from_text(name: str, text: str) -> Any:
+    """The value of an option, as a command line has it. Raises OptionError for an unknown one, and a wrong value."""
+    known = {one: read for one, read in _READERS.items() if read not in (_function, _progress)}
+    if name not in known:
+        raise OptionError(f"{name}={text!r} is no option that can be given as text: {nearest(name, known)}")
+    return known[name](text, name, True)
+
+
 def _function(value: Any, name: str, text: bool) -> Any:
     if not callable(value):
         raise OptionTypeError(f"{name}={value!r} is not callable: give a function without arguments")
