@@ -51,10 +51,10 @@ os.environ["PATH"] = os.pathsep.join(
 )
 
 
-# What lies above the cores and its statistics: on the other interpreters once is enough for these.
+# What lies above the cores, and its statistics: the oldest and the newest interpreter are enough for these, over the
+# native core. Its commands, each of whose tests starts processes, are tested on the machine's own interpreter.
 LAB = (
     "lab_*",
-    "cli_lab",
     "capacity",
     "leak",
     "sample",
@@ -65,7 +65,9 @@ LAB = (
     "steady",
     "changepoint",
 )
-WITHOUT_LAB = [f"--ignore-glob=tests/test_{name}.py" for name in LAB]
+COMMANDS = "--ignore=tests/test_cli_lab.py"
+WITHOUT_LAB = [COMMANDS, *(f"--ignore-glob=tests/test_{name}.py" for name in LAB)]
+ENDS = [*FOUND][:1] + [*FOUND][-1:]
 
 
 def _suite(session: nox.Session, core: str, *options: str) -> None:
@@ -86,7 +88,7 @@ def tests(session: nox.Session) -> None:
     """The suite on the native core, and all but the lab on the core in Python."""
     session.chdir(ROOT)
     session.install(".[test]")
-    _suite(session, "native")
+    _suite(session, "native", *([COMMANDS] if session.python in ENDS else WITHOUT_LAB))
     _suite(session, "python", *WITHOUT_LAB)
 
 

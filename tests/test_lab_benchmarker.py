@@ -109,7 +109,7 @@ class TestInterface:
         lab = PerformanceBenchmarker()
         assert lab.debug_level is DebugLevel.DETAILED
         with lab.memory_tracker as memory, lab.cpu_tracker as cpu:
-            kept = bytes(1_000_000)
+            kept = bytes(10_000_000)
         assert memory.retained_mb == pytest.approx(len(kept) / 1e6, rel=0.05)
         assert cpu.cpu_s is not None
         assert lab.benchmark_history == []
