@@ -85,7 +85,7 @@ def interpreters(session: nox.Session) -> None:
 
 @nox.session(python=list(FOUND))
 def tests(session: nox.Session) -> None:
-    """The suite on the native core, and all but the lab on the core in Python."""
+    """The suite on the native core, and all but the lab on the core in Python; see LAB for what is left out."""
     session.chdir(ROOT)
     session.install(".[test]")
     _suite(session, "native", *([COMMANDS] if session.python in ENDS else WITHOUT_LAB))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import hotlap
 from aggregator import FOREVER, alone, current, threads
 from hotlap import config, core, monitor
+from hotlap.errors import HotlapError
+from hotlap.model import Cycle
 from hotlap.sinks.memory import MemorySink
 from hotlap.testing import fake_clock
 from live import flushed, named, probed, run_program, stats_of
@@ -206,3 +209,20 @@ def test_monitor_is_made_of_a_configuration_alone() -> None:
     one = monitor.Monitor(config.load({"sinks": ()}))
     assert stats_of(one.cycle(), name).calls == 1
     one.stop()
+
+
+def test_flush_gives_up_on_a_cycle_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's cycle is in a sink that waits: flush() says so, and works again once the sink is through."""
+    monkeypatch.setattr(monitor, "_FLUSH_S", 0.05)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def stuck(cycle: Cycle) -> None:
+        entered.set()
+        go_on.wait(30)
+
+    hotlap.start(interval=0.01, sinks=[stuck])
+    assert entered.wait(30)
+    with pytest.raises(HotlapError, match=r"under way for 0\.05 s, in the .*stuck sink"):
+        hotlap.flush()
+    go_on.set()
+    assert isinstance(hotlap.flush(), list)

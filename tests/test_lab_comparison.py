@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from dataclasses import replace
 from itertools import pairwise
@@ -55,6 +56,29 @@ class TestInTurn:
         changes = sum(one != other for one, other in pairwise(turns))
         assert (turns.count("a"), turns.count("b")) == (40, 40)
         assert changes >= 19  # twenty rounds, each with both of them
+
+    def test_the_order_of_each_round_is_drawn(self) -> None:
+        """Who is always first meets another machine than who is always second."""
+        turns: list[str] = []
+        config = BenchmarkConfig(iterations=20, warmup_iterations=0, loops=1)
+        PerformanceBenchmarker(DebugLevel.BASIC).compare_functions(
+            [(lambda: turns.append("a"), "a"), (lambda: turns.append("b"), "b")], config=config
+        )
+        rounds = [tuple(turns[start : start + 2]) for start in range(0, len(turns), 2)]
+        assert len(rounds) == 20
+        assert set(rounds) == {("a", "b"), ("b", "a")}
+
+    def test_each_round_has_a_loop_of_its_own(self) -> None:
+        """Where its code lies in memory is chance, which is to be in the interval, and not in the difference."""
+        loops: dict[int, Any] = {}  # kept, so that none takes another's place
+
+        def look() -> None:
+            code = sys._getframe(1).f_code
+            loops[id(code)] = code
+
+        config = BenchmarkConfig(iterations=20, warmup_iterations=0, loops=1)
+        PerformanceBenchmarker(DebugLevel.BASIC).compare_functions([(look, "a"), (work, "b")], config=config)
+        assert len(loops) == 20
 
     def test_sync_and_async_ones_together(self) -> None:
         reports = PerformanceBenchmarker().compare_functions([(work, "sync"), (work_async, "async")], config=QUICK)

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from hotlap.lab.config import BenchmarkConfig, DebugLevel
-from hotlap.lab.kinds import io as lab_io
-from hotlap.lab.kinds.io import IO, IOTracker
+from hotlap.lab.kinds.io import IO
+from hotlap.lab.looks import io as lab_io
 from hotlap.lab.looks.intervals import Intervals
+from hotlap.lab.looks.io import IOTracker
 from hotlap.lab.looks.standins import Call, Replacement, StandIns
 from hotlap.lab.runs.limits import Guard
 from kinds import examined

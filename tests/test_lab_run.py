@@ -307,6 +307,7 @@ def test_the_calls_before_the_first_measured_one_are_told() -> None:
     report = run("function", lambda: made.append(None), iterations=3, warmup_iterations=4)
     assert report.overhead["calls_before"] == len(made) - sum(one.iterations for one in report.metrics)
     assert run("function", returns_one, loops=1, warmup_iterations=7).overhead["calls_before"] == 7
+    assert run("concurrent", returns_one).overhead["calls_before"] is None  # whose users warm up side by side
 
 
 def test_what_is_compared_has_the_same_subtracted() -> None:

@@ -191,8 +191,8 @@ def _shortcomings(config: BenchmarkConfig, outcome: Outcome, summary: dict[str, 
     said = []
     if not isinstance(outcome, LoadOutcome) and (config.concurrent_users > 1 or config.arrival_rate is not None):
         said.append(
-            "One caller made all calls: concurrent_users and arrival_rate are for benchmark_concurrent and "
-            "benchmark_stress."
+            "One caller made all calls: concurrent_users is for benchmark_concurrent and benchmark_stress, "
+            "arrival_rate for benchmark_concurrent."
         )
     measured = len(outcome.series.time_s)
     if outcome.interrupted:
@@ -229,7 +229,7 @@ def _overhead(level: DebugLevel, outcome: Outcome) -> dict[str, Any]:
         "subtracted_s": timer.timer_s / series.loops + timer.loop_s,  # from each call
         "recording_s": timer.iteration_s,  # beside each iteration, in no time
         "recording_share": None if not sample else timer.iteration_s / sample,
-        "calls_before": outcome.calls_before,  # the first iteration: calibration and warm-up
+        "calls_before": outcome.calls_before,  # the first iteration: calibration and warm-up; None under load
         "resolution_s": timer.resolution_s,
         "resolution_share": None if not sample else timer.share_of(sample),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import HotlapError
 from .report import Failure
 from .runs.subject import LOOP_FILE
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["FailureLog"]
+__all__ = ["FailureLog", "sendable"]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _SLOW = 2.0  # times a success: a slow failure, such as a timeout
@@ -148,3 +150,12 @@ def _few_runs(runs: int, count: int, iterations: int) -> float:
     others = iterations - count
     ways = sum(comb(count - 1, r - 1) * comb(others + 1, r) for r in range(1, runs + 1))
     return ways / comb(iterations, count)
+
+
+def sendable(error: BaseException, where: str) -> BaseException:
+    """The exception, or what it says in a HotlapError when it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever the object's own pickling raises
+        return HotlapError(f"{type(error).__name__} in {where}: {error}")
+    return error

@@ -28,7 +28,7 @@ from ..errors import HotlapError, OptionTypeError
 from .config import BenchmarkConfig, DebugLevel
 from .environment import Noise
 from .examination import Examination
-from .failures import FailureLog
+from .failures import FailureLog, sendable
 from .kinds.kind import Kind
 from .progress import Reporter
 from .report import Mark
@@ -170,19 +170,11 @@ def _work(connection: Connection, sent: bytes) -> None:
                 examination = kind.examine(outcome, guard, reporter)
         answer: tuple[bool, Any] = True, (replace(outcome, result=None), examination)
     except BaseException as error:
-        answer = False, _sendable(error)
+        answer = False, sendable(error, "the fresh process")
     with suppress(BrokenPipeError):  # who asked is gone
         connection.send(answer)
     connection.close()
     sys.stdout.flush()
-
-
-def _sendable(error: BaseException) -> BaseException:
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return HotlapError(f"{type(error).__name__} in the fresh process: {error}")
-    return error
 
 
 def _nothing() -> Outcome:
@@ -231,7 +223,7 @@ def joined(
         ended_at=outcomes[-1].ended_at,
         seconds=sum(one.seconds for one in outcomes),
         planned=planned,
-        calls_before=sum(one.calls_before for one in outcomes),
+        calls_before=sum(one.calls_before or 0 for one in outcomes),
         unprepared=next((one.unprepared for one in outcomes if one.unprepared), ""),
     )
     return replace(whole, **(ending or {}))

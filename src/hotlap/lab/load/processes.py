@@ -24,7 +24,7 @@ import psutil
 
 from ... import core
 from ...errors import HotlapError, OptionTypeError
-from ..failures import FailureLog
+from ..failures import FailureLog, sendable
 from ..report import Mark
 from ..runs.interrupts import Stopped
 from ..runs.limits import Guard
@@ -303,14 +303,6 @@ def _do(work: Work, user: User, guard: Guard) -> _Answer:
     except Stopped:
         guard.cover()
     except BaseException as error:
-        fault = _sendable(error)
+        fault = sendable(error, "a user's process")
     cpu_s = time.process_time() - cpu
     return _Answer(user.kit.records().tobytes(), user.note.columns(user.index), work.failures, cpu_s, fault)
-
-
-def _sendable(error: BaseException) -> BaseException:
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return HotlapError(f"a user's process failed with {type(error).__name__}: {error}")
-    return error

@@ -71,7 +71,7 @@ class Outcome:
     seconds: float  # of the measuring phase, with all that lay between the iterations
     result: Any  # what the last successful iteration's last call gave
     planned: int  # iterations
-    calls_before: int = field(default=0, kw_only=True)  # the first measured one: calibration and warm-up
+    calls_before: int | None = field(default=None, kw_only=True)  # the first measured one: calibration and warm-up
     unprepared: str = field(default="", kw_only=True)  # how setup or teardown failed, which ended the run
 
 
